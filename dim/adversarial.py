@@ -1,0 +1,85 @@
+"""Adversarial pieces shared by prior matching and the adversarial baselines: who pushes what, in which direction."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import normalize, softplus
+
+from dim import distributed
+from dim.objectives import Objective, jsd
+
+Prior = Literal["uniform", "gaussian", "ball", "sphere"]
+
+
+def sample_prior(prior: Prior, rows: int, code_size: int, generator: torch.Generator) -> Tensor:
+    """`rows` samples of the prior, (rows, code_size), on the generator's device.
+
+    uniform: the cube [0, 1]^Y (the paper's); gaussian: N(0, I); ball, sphere: uniform in or on the unit ball.
+    """
+    shape = (rows, code_size)
+    if prior == "uniform":
+        return torch.rand(shape, generator=generator, device=generator.device)
+    gaussian = torch.randn(shape, generator=generator, device=generator.device)
+    if prior == "gaussian":
+        return gaussian
+    sphere = normalize(gaussian)
+    if prior == "sphere":
+        return sphere
+    if prior == "ball":
+        radius = torch.rand((rows, 1), generator=generator, device=generator.device) ** (1 / code_size)
+        return sphere * radius
+    raise ValueError(f"unknown prior {prior!r}: one of {', '.join(get_args(Prior))}")
+
+
+def to_prior_domain(prior: Prior, y: Tensor) -> Tensor:
+    """The linear code mapped to where the prior lives; for the discriminator only."""
+    if prior == "uniform":
+        return y.sigmoid()
+    if prior == "sphere":
+        return normalize(y)
+    return y
+
+
+def frozen(module: nn.Module) -> Callable[..., Tensor]:
+    """`module` as a function through which gradients reach its input but not its parameters."""
+    state = {name: tensor.detach() for name, tensor in module.state_dict(keep_vars=True).items()}
+    return lambda *inputs: functional_call(module, state, inputs)
+
+
+def _between(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
+    # One row holds the samples of all processes: scores are few, and infoNCE's classes must not be split.
+    return objective(distributed.gather(real)[None], distributed.gather(fake)[None])
+
+
+def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
+    """What the discriminator minimises: minus the objective between scores (N,) of prior samples and of codes.
+
+    With JSD this is binary cross-entropy with prior samples as real.
+    """
+    return -_between(objective, real, fake)
+
+
+def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
+    """What the player who makes `fake` minimises: it lowers the discriminator's objective.
+
+    With JSD in the non-saturating form of the paper, sp(-D(fake)), which pushes in the same direction.
+    """
+    if objective is jsd:
+        return softplus(-fake).mean()
+    return _between(objective, real, fake)
+
+
+def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Mean over rows of |grad D|^2 at `inputs`, whose rows belong together (R1, on real samples)."""
+    inputs = tuple(sample.detach().requires_grad_() for sample in inputs)
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(discriminator(*inputs).sum(), inputs, create_graph=True)
+        return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).mean()
+
+
+def accuracy(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's accuracy: real scores above zero, fake ones below."""
+    return ((real > 0).float().mean() + (fake <= 0).float().mean()) / 2

@@ -1,0 +1,148 @@
+"""What a run leaves on disk and tells on the way."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import BasePredictionWriter, Callback, Checkpoint
+from safetensors.torch import save
+from torch import Tensor, cat
+
+from dim.checkpoints import FOLDER, LAST
+from dim.files import replacing
+
+
+class RunCheckpoint(Checkpoint):
+    """Keeps `last.ckpt` fresh and the newest epoch's checkpoint beside it.
+
+    An interrupt or SIGTERM lets the current batch finish, saves `last` and stops; resuming then continues with
+    the next batch. With several processes, which would not stop at the same batch, it stops at once and `last`
+    is what was saved before.
+
+    Args:
+        every_n_steps: steps between two writes of `last` within an epoch.
+        every_n_epochs: keep the checkpoint of each epoch that this number divides; 0 keeps the newest alone.
+    """
+
+    def __init__(self, every_n_steps: int = 500, every_n_epochs: int = 0) -> None:
+        self.every_n_steps = every_n_steps
+        self.every_n_epochs = every_n_epochs
+        self.folder = Path()
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.default_root_dir) / FOLDER
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.getsignal(number)
+            signal.signal(number, self._handle if trainer.world_size == 1 else self._interrupt)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._signal is not None:
+            self._interrupt(number, frame)
+        self._signal = number
+        print("stopping after this batch (again to stop at once)", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _interrupt(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if self._signal is not None:
+            self._save_last(trainer)
+            print(f"saved {self.folder / LAST}: resume with --ckpt_path last", file=sys.stderr, flush=True)
+            raise SystemExit(128 + self._signal)
+        if trainer.global_step % self.every_n_steps == 0:
+            self._save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_last(trainer)
+        if trainer.is_global_zero:
+            older = [] if not self.folder.is_dir() else sorted(self.folder.glob("epoch=*.ckpt"))
+            current = self.folder / f"epoch={trainer.current_epoch:04d}.ckpt"
+            temporary = current.with_suffix(".tmp")
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(self.folder / LAST, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.folder / LAST, temporary)
+            temporary.replace(current)
+            for path in older:
+                epoch = int(path.stem.removeprefix("epoch="))
+                if path != current and not (self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0):
+                    path.unlink()
+
+
+class PlainProgress(Callback):
+    """A line each epoch, and every half minute within one, where output is not a terminal."""
+
+    SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._start = self._printed = time.monotonic()
+        self._first_step = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = self._printed = time.monotonic()
+        self._first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if time.monotonic() - self._printed > self.SECONDS:
+            self._print(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._print(trainer)
+
+    def _print(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._printed = time.monotonic()
+        steps, seconds = trainer.global_step - self._first_step, self._printed - self._start
+        batch = f"{trainer.fit_loop.epoch_loop.batch_progress.current.ready}/{trainer.num_training_batches}"
+        losses = "  ".join(
+            f"{name.removeprefix('train/')} {float(value):.4g}"
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/")
+        )
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or '?'}  batch {batch}  "
+            f"{steps / max(seconds, 1e-9):.2f} steps/s  {losses}",
+            flush=True,
+        )
+
+
+class FeatureWriter(BasePredictionWriter):
+    """`dim predict`: the probed layers of every image, in order, as one safetensors file in the run's folder."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self._batches: list[dict[str, Tensor]] = []
+
+    def write_on_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *args: Any
+    ) -> None:
+        self._batches.append({layer: values.cpu() for layer, values in prediction.items()})
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rank = f"-rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = Path(trainer.default_root_dir) / f"features{rank}.safetensors"
+        features = {layer: cat([batch[layer] for batch in self._batches]) for layer in self._batches[0]}
+        self._batches.clear()
+        with replacing(path) as file:
+            file.write(save(features))
+        print(f"features of {len(next(iter(features.values())))} images: {path}")

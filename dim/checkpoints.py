@@ -1,0 +1,87 @@
+"""Checkpoints: written whole or not at all, read without executing anything, turned back into encoders."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from dim.errors import UserError
+from dim.files import replacing
+from dim.networks.encoders import Encoder, build_encoder
+
+FOLDER, LAST = "checkpoints", "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint writer with the file renamed into place once it is complete."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        try:
+            with replacing(path) as file:
+                torch.save(checkpoint, file)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the checkpoint {path} ({error.strerror or error}): earlier checkpoints are intact; "
+                "free space or choose another folder with --runs, then resume with --ckpt_path last"
+            ) from error
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file that `path` names: itself, or the last one of a run folder."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a checkpoint or the folder of a run")
+    candidates = [path / FOLDER / LAST, path / LAST]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path} holds no checkpoint: {candidates[0]} is not there (did training start?)")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Everything in a checkpoint, on the CPU; `path` may be a run's folder. Executes no pickled code.
+
+    Raises:
+        UserError: where there is none, or it is damaged, or holds more than plain data and tensors.
+    """
+    file = find_checkpoint(path)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file} is not a checkpoint that can be read safely: it is damaged or holds more than tensors and plain "
+            "values (nothing in it was executed)"
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{file} is not a whole checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"{file} is not a training checkpoint: it has no state_dict")
+    return content
+
+
+def encoder_from(checkpoint: dict[str, Any], name: str | Path = "the checkpoint") -> Encoder:
+    """The encoder inside a checkpoint that was read, in eval mode; `name` is for messages."""
+    parameters = checkpoint.get("hyper_parameters", {})
+    prefix = "encoder."
+    state = {
+        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
+    if not state or not {"encoder", "code_size"} <= set(parameters):
+        raise UserError(f"{name} holds no encoder of this package: give a checkpoint that `dim fit` wrote")
+    encoder = build_encoder(parameters["encoder"], parameters["code_size"])
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} does not fit the encoder '{parameters['encoder']}': {reason}") from error
+    return encoder.to(memory_format=torch.channels_last).eval()
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """The encoder of a run (its folder) or a checkpoint, rebuilt strictly from its hyper-parameters, in eval mode."""
+    return encoder_from(read_checkpoint(path), path)

@@ -1,0 +1,71 @@
+"""The `dim` command: a thin face that finds the right function and prints errors as one line."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from dim.errors import UserError
+from dim.version import __version__
+
+COMMANDS = {
+    "fit": "train a model: dim fit --config configs/cifar10/dim_local_infonce.yaml --data.root DATA",
+    "validate": "losses of a checkpoint on the validation split",
+    "test": "losses of a checkpoint on the test split",
+    "predict": "write a checkpoint's features of the test split to a file",
+    "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
+}
+
+HELP = f"""usage: dim [--version] [--help] COMMAND ...
+
+Deep InfoMax (Hjelm et al., ICLR 2019), reproduced.
+
+commands:
+{chr(10).join(f"  {name:10} {text}" for name, text in COMMANDS.items())}
+
+dim COMMAND --help tells all about one. Results and logs of a run are in runs/DATA/NAME.
+"""
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+    elif arguments[0] == "--version":
+        print(f"dim {__version__}")
+    elif arguments[0] in ("fit", "validate", "test", "predict"):
+        from dim import fit
+
+        fit.run(arguments[0], list(arguments[1:]))
+    elif arguments[0] == "evaluate":
+        from dim import evaluate
+
+        evaluate.run(list(arguments[1:]))
+    else:
+        raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether an error is about what was asked for, rather than a fault of the program."""
+    # Only what is loaded can have raised; importing these takes seconds.
+    kinds: list[type[Exception]] = [UserError]
+    for module, name in (
+        ("jsonargparse", "ArgumentError"),
+        ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
+    ):
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], name))
+    return isinstance(error, tuple(kinds))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with status 2 and one line on standard error if it cannot be done."""
+    # Lightning calls names that jsonargparse has deprecated since 4.49.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+    try:
+        _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        print(f"dim: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

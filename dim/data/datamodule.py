@@ -1,0 +1,111 @@
+"""The data sets as Lightning sees them."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from dim.data.loader import DeviceLoader
+from dim.data.resume import position, settle
+from dim.data.sources import ROOT, Dataset, Source, Split, load_dataset, split_validation
+from dim.errors import UserError
+
+
+class ImageData(pl.LightningDataModule):
+    """Images held on the device as uint8, drawn in batches by `DeviceLoader`s.
+
+    Args:
+        source: `cifar10`, `cifar100`, `digits`, or `folder` for your own train/<class>/ and test/<class>/.
+        root: folder with the data.
+        batch_size: images a batch in EACH process: two processes of 32 train like one of 64.
+        validation: images held out of the training split for validation, the same ones for every seed.
+        download: fetch CIFAR if it is not in `root`.
+        image_size: side in pixels to resize to; None keeps the images' own (32 for digits).
+        seed: of the order of the training images.
+    """
+
+    def __init__(
+        self,
+        source: Source = "cifar10",
+        root: str = ROOT,
+        batch_size: int = 64,
+        validation: int = 0,
+        download: bool = False,
+        image_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        root = str(root)  # checkpoints hold plain types only
+        self.save_hyperparameters()
+        self._dataset: Dataset | None = None
+        self._splits: dict[str, Split] = {}
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set as loaded: its training split still contains the validation images."""
+        if self._dataset is None:
+            raise RuntimeError("the data is not loaded yet: call setup() first")
+        return self._dataset
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.dataset.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+        return self.dataset.train.images.shape[-1]
+
+    def prepare_data(self) -> None:
+        """Downloads and decodes, in one process of each node; the others then find it on disk."""
+        if self._dataset is None:
+            self._dataset = self._load(self.hparams["download"])
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the data unless this process has it already."""
+        if self._dataset is None:
+            # With a trainer, prepare_data has downloaded; without one there is one process only.
+            self._dataset = self._load(self.hparams["download"] and self.trainer is None)
+        if not self._splits:
+            train, validation = split_validation(self._dataset.train, self.hparams["validation"])
+            self._splits = {"train": train, "validation": validation, "test": self._dataset.test}
+
+    def _load(self, download: bool) -> Dataset:
+        options = self.hparams
+        return load_dataset(options["source"], options["root"], download, options["image_size"])
+
+    def train_dataloader(self) -> DeviceLoader:
+        trainer = self.trainer
+        if trainer is None:
+            return self._loader("train", shuffle=True, drop_last=True, seed=self.hparams["seed"])
+        settle(trainer)
+        return self._loader(
+            "train",
+            shuffle=True,
+            drop_last=True,
+            seed=self.hparams["seed"],
+            position=lambda: position(trainer),
+        )
+
+    def val_dataloader(self) -> DeviceLoader | list:
+        """The validation images, or no loader at all if `validation` is 0."""
+        if self.hparams["validation"]:
+            return self._loader("validation")
+        if self.trainer is not None and self.trainer.state.fn == "validate":
+            raise UserError("there is no validation split: set validation to a number of images")
+        return []
+
+    def test_dataloader(self) -> DeviceLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DeviceLoader:
+        """The test images."""
+        return self._loader("test")
+
+    def _loader(self, part: str, **options: Any) -> DeviceLoader:
+        if self.trainer is not None:
+            device: torch.device = self.trainer.strategy.root_device
+            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+            # Kept, so that each split crosses to the device once a process.
+            self._splits[part] = self._splits[part].to(device)
+        return DeviceLoader(self._splits[part], self.hparams["batch_size"], **options)

@@ -1,0 +1,247 @@
+"""Newton's method for many linear classifiers on the same rows, all classes at once.
+
+For each class k, with signs y in {-1, +1} and a constant feature x_0 = 1 whose weight is regularised too:
+
+    minimise over w   1/2 |w|^2 + sum_i cost_i l(y_ik x_i . w)
+
+Every product with the rows is one matrix product for all classes. Rows and products are float32, sums over
+rows and everything of the size of the weights are float64. Conjugate gradients solve the Newton systems,
+preconditioned by the factor of the rows' second moments: a class's Hessian is the second moment of its
+violating rows, which all rows resemble. The moments are counted once and serve every class, cost and subset.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dim.evaluation.margins import MarginLoss
+
+CHUNK = 8192  # rows per float32 product: short enough sums, long enough for the matrix product
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """float32 products without TF32 or bfloat16, whatever a training run chose."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+class Rows:
+    """(N, D) float32 rows with an implicit constant feature behind the last; no copy is made.
+
+    Weights are (K, D + 1) float64, values (K, N) float32: class-major, because a product with the short side
+    first runs many times faster than its transpose.
+    """
+
+    def __init__(self, features: Tensor, max_moments: int = 8192) -> None:
+        self.features = features
+        self.device = features.device
+        # Above `max_moments` features the D x D factor costs more than it saves: the diagonal is used.
+        self.full = features.shape[1] <= max_moments
+        self._moments: Tensor | None = None
+
+    def values(self, weights: Tensor) -> Tensor:
+        """Decision values (K, N) of weights (K, D + 1)."""
+        short = weights.float()
+        return torch.addmm(short[:, -1:], short[:, :-1], self.features.T)
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Sums (K, D + 1) of the rows times coefficients (K, N)."""
+        total = torch.zeros(len(coefficients), self.features.shape[1] + 1, dtype=torch.float64, device=self.device)
+        for part, rows in zip(coefficients.split(CHUNK, dim=1), self.features.split(CHUNK), strict=True):
+            total[:, :-1] += part @ rows
+            total[:, -1] += part.sum(1, dtype=torch.float64)
+        return total
+
+    def moments(self) -> Tensor:
+        """Sum of x x^T with the constant feature, (D + 1, D + 1) float64, or its diagonal (D + 1,)."""
+        if self._moments is None:
+            rows, size = self.features.shape
+            shape = (size + 1, size + 1) if self.full else (size + 1,)
+            total = torch.zeros(shape, dtype=torch.float64, device=self.device)
+            for part in self.features.split(CHUNK):
+                if self.full:
+                    total[:-1, :-1] += part.T @ part
+                    total[-1, :-1] += part.sum(0, dtype=torch.float64)
+                else:
+                    total[:-1] += part.square().sum(0, dtype=torch.float64)
+            if self.full:
+                total[:-1, -1] = total[-1, :-1]
+            total[(-1,) * total.ndim] = rows
+            self._moments = total
+        return self._moments
+
+    def factor(self, kappa: float) -> "Factor":
+        """The inverse of I / kappa + X^T X, approximately."""
+        return Factor(self.moments(), kappa)
+
+
+class Factor:
+    """The inverse of I / kappa + X^T X, from one Cholesky factor (or the diagonal) of the rows' moments."""
+
+    def __init__(self, moments: Tensor, kappa: float) -> None:
+        self.kappa = kappa
+        self.diagonal = moments.ndim == 1
+        if self.diagonal:
+            self.factor = moments + 1 / kappa
+        else:
+            shifted = moments.clone()
+            # float32 rounding in the moments may leave eigenvalues slightly below zero.
+            rounding = 1e-7 * moments.diagonal().mean().item() * len(moments) ** 0.5
+            shifted.diagonal().add_(max(1 / kappa, rounding))
+            self.factor = torch.linalg.cholesky(shifted)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """(I + kappa X^T X)^-1 applied to (K, D + 1) right-hand sides."""
+        solution = right / self.factor if self.diagonal else torch.cholesky_solve(right.T, self.factor).T
+        return solution / self.kappa
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights (K, D + 1) and, for every class, where the minimisation stopped.
+
+    Attributes:
+        objective: (K,) float64, at the weights.
+        gap: (K,) a bound on how far the objective lies above its minimum: |gradient|^2 / 2, as the objective
+            is 1-strongly convex.
+        gradient: (K, D + 1) at the weights.
+        relative_gradient: (K,) the gradient's norm over its norm at zero weights.
+        margins: (K, N) y f at the weights.
+        iterations: Newton steps of the slowest class.
+        products: products of the rows with all remaining classes at once.
+    """
+
+    weights: Tensor
+    objective: Tensor
+    gap: Tensor
+    gradient: Tensor
+    relative_gradient: Tensor
+    margins: Tensor
+    iterations: int
+    products: int
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Row-wise scalar products, accumulated in float64, (K, 1)."""
+    return (a * b).sum(1, keepdim=True, dtype=torch.float64)
+
+
+def minimise(
+    rows: Rows,
+    signs: Tensor,
+    cost: Tensor,
+    loss: MarginLoss,
+    start: Tensor,
+    tolerance: float = 1e-6,
+    max_iterations: int = 100,
+) -> Solution:
+    """Minimises every class's objective until its gap is at most `tolerance` times the objective.
+
+    A class that float32 lets no further stops where it is; `Solution.gap` tells.
+
+    Args:
+        signs: (K, N) float32, +1 and -1.
+        cost: (N,) float32, C for the rows that count and 0 for those that do not.
+        start: (K, D + 1) float64 weights to start from.
+    """
+    weights, gradient, margins = start.clone(), torch.empty_like(start), torch.empty_like(signs)
+    objective = torch.full((len(signs),), torch.inf, dtype=torch.float64, device=rows.device)
+    origin = rows.combine(loss.slope(torch.zeros_like(signs)).mul_(cost).mul_(signs)).norm(dim=1)
+    going = torch.arange(len(signs), device=rows.device)
+    iterations, products = 0, 1
+    factor: Factor | None = None
+    while True:
+        w, y = weights[going], signs[going]
+        z = rows.values(w).mul_(y)
+        g = w + rows.combine(loss.slope(z).mul_(cost).mul_(y))
+        f = 0.5 * dot(w, w)[:, 0] + (loss.value(z) * cost).sum(1, dtype=torch.float64)
+        products += 2
+        # Where a whole step gains less than this, only rounding is left.
+        stalled = f > objective[going] * (1 - 1e-10)
+        gradient[going], margins[going], objective[going] = g, z, f
+        left = (0.5 * g.square().sum(1) > tolerance * f) & ~stalled
+        if iterations == max_iterations or not left.any():
+            break
+        iterations += 1
+        going, w, y, z, g = going[left], w[left], y[left], z[left], g[left]
+        forcing = (g.norm(dim=1) / origin[going]).sqrt().clamp(max=0.1)
+        curvature = loss.curvature(z).mul_(cost)
+        kappa = curvature.mean(1, keepdim=True, dtype=torch.float64).clamp_(min=1e-12)
+        # One factor for all classes: kappa matters only where I outweighs the moments; a factor of 2 is close.
+        typical = kappa.log().mean().exp().item()
+        if factor is None or not 0.5 < factor.kappa / typical < 2:
+            factor = rows.factor(typical)
+        direction, count = newton_direction(rows, g, curvature, factor, forcing)
+        products += 2 * count + 1
+        change = rows.values(direction).mul_(y)
+        weights[going] = w + line_search(w, direction, z, change, cost, loss) * direction
+    gap = 0.5 * gradient.square().sum(1)
+    relative = gradient.norm(dim=1) / origin.clamp(min=1e-300)
+    return Solution(weights, objective, gap, gradient, relative, margins, iterations, products)
+
+
+def newton_direction(
+    rows: Rows, gradient: Tensor, curvature: Tensor, factor: Factor, forcing: Tensor, limit: int = 200
+) -> tuple[Tensor, int]:
+    """Solves H d = -gradient for every class by preconditioned conjugate gradients.
+
+    Args:
+        curvature: (K, N) cost times l''; H = I + sum_i curvature_i x_i x_i^T.
+        factor: the preconditioner; its scale for each class does not matter.
+        forcing: (K,) how far the residual must fall, in the preconditioner's norm.
+
+    Returns:
+        (K, D + 1) directions and the number of products with H.
+    """
+    direction, residual = torch.zeros_like(gradient), -gradient
+    z = factor.solve(residual)
+    conjugate, rho = z, dot(residual, z)
+    target, count = rho * forcing[:, None].square(), 0
+    while count < limit and (rho > target).any():
+        count += 1
+        image = conjugate + rows.combine(rows.values(conjugate).mul_(curvature))
+        # Classes that are done take steps of zero.
+        alpha = torch.where(rho > target, rho / dot(conjugate, image), 0.0)
+        direction = direction + alpha * conjugate
+        residual = residual - alpha * image
+        z = factor.solve(residual)
+        rho, before = dot(residual, z), rho
+        conjugate = z + rho / before * conjugate
+    return direction, count
+
+
+def line_search(
+    weights: Tensor,
+    direction: Tensor,
+    z: Tensor,
+    change: Tensor,
+    cost: Tensor,
+    loss: MarginLoss,
+    steps: int = 12,
+) -> Tensor:
+    """Step sizes (K, 1) that minimise the objective along the directions: Newton steps within a bracket.
+
+    Args:
+        z, change: (K, N) margins, and what a step of one adds to them.
+    """
+    linear, quadratic = dot(weights, direction), dot(direction, direction)
+    low, high = torch.zeros_like(linear), torch.full_like(linear, torch.inf)
+    t = torch.ones_like(linear)
+    for _ in range(steps):
+        at = z + t.to(z) * change
+        weighted = change * cost
+        slope = linear + t * quadratic + dot(weighted, loss.slope(at))
+        bend = quadratic + dot(weighted.mul_(change), loss.curvature(at))
+        low, high = torch.where(slope < 0, t, low), torch.where(slope < 0, high, t)
+        step = t - slope / bend.clamp(min=1e-300)
+        inside = (step > low) & (step < high)
+        t = torch.where(inside, step, torch.where(high.isinf(), 2 * t, (low + high) / 2))
+    return t

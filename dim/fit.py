@@ -1,0 +1,128 @@
+"""`dim fit`, `validate`, `test` and `predict`: LightningCLI with a folder for each run."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from dim import checkpoints
+from dim.allocator import keep_memory
+from dim.callbacks import FeatureWriter, PlainProgress, RunCheckpoint
+from dim.errors import UserError
+from dim.files import replacing
+from dim.models import Model
+
+CONFIG, LOGS = "config.yaml", "logs"
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the resolved config into the run's folder, once the data and the model are known to be good."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, folder: Path, clear: bool) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder, self.clear = folder, clear
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if self.clear:
+            for name in (checkpoints.FOLDER, LOGS):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+        with replacing(self.folder / CONFIG, "w") as file:
+            file.write(self.parser.dump(self.config, skip_none=False))
+
+
+class Cli(LightningCLI):
+    """The trainer's command line; see `dim fit --help`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", default="run", help="name of the run; the configs give their own")
+        parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs live: RUNS/DATA/NAME")
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+
+    def _parse_ckpt_path(self) -> None:
+        """The command line, not the checkpoint, says how to go on."""
+
+    @property
+    def options(self) -> Any:
+        return self.config[self.subcommand]
+
+    @property
+    def run(self) -> Path:
+        """This run's folder."""
+        source = self.options.data.init_args.source
+        return Path(self.options.runs) / source / self.options.name
+
+    def before_instantiate_classes(self) -> None:
+        keep_memory()
+        options, run = self.options, self.run
+        if options.ckpt_path == "last":
+            options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
+        if options.ckpt_path:
+            checkpoints.read_checkpoint(options.ckpt_path)
+        elif self.subcommand != "fit":
+            raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
+        if self.subcommand == "fit" and not options.ckpt_path and "LOCAL_RANK" not in os.environ:
+            self._refuse_used(run)
+
+    def _refuse_used(self, run: Path) -> None:
+        used = (run / CONFIG).exists() or (run / checkpoints.FOLDER).exists()
+        if used and not self.options.overwrite:
+            raise UserError(
+                f"{run} already holds a run: resume it with --ckpt_path last, replace it with --overwrite true, or "
+                "choose another --name"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        run, options = self.run, self.options
+        trainer = self._get(self.config_init, "trainer")
+        kwargs["default_root_dir"] = str(run)
+        plugins = trainer.get("plugins") or []
+        kwargs["plugins"] = [
+            *(plugins if isinstance(plugins, list) else [plugins]),
+            checkpoints.AtomicCheckpointIO(),
+        ]
+        if trainer.get("logger") in (None, True):
+            fitting = self.subcommand == "fit"
+            kwargs["logger"] = TensorBoardLogger(str(run), name="", version=LOGS) if fitting else False
+        self.trainer_defaults["callbacks"] = [*self._progress(trainer), FeatureWriter()]
+        self.save_config_kwargs = {"folder": run, "clear": options.overwrite and not options.ckpt_path}
+        return super().instantiate_trainer(**kwargs)
+
+    def _progress(self, trainer: Any) -> list[Callback]:
+        if trainer.get("enable_progress_bar") is False:
+            return []
+        if sys.stdout.isatty():
+            return [RichProgressBar()]
+        trainer["enable_progress_bar"] = False
+        return [PlainProgress()]
+
+    def after_fit(self) -> None:
+        if self.trainer.is_global_zero:
+            folder = self.run
+            print(f"checkpoints: {folder / checkpoints.FOLDER}\nlogs: tensorboard --logdir {folder / LOGS}")
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs `dim COMMAND ARGUMENTS`, COMMAND being one of the trainer's."""
+    # LightningCLI reads the command line itself, and so do the processes that a multi-device run starts.
+    sys.argv = [sys.argv[0], command, *arguments]
+    options: dict[str, Any] = {"exit_on_error": False}
+    Cli(
+        Model,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_callback=SaveRunConfig,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
+    )

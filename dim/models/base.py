@@ -1,0 +1,166 @@
+"""What every method shares: an encoder, one optimiser, randomness that is a function of the step, and a guard."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dim import distributed
+from dim.data.loader import Batch
+from dim.errors import UserError
+from dim.networks.batchnorm import use_union_statistics
+from dim.networks.encoders import EncoderName, build_encoder
+
+
+class Step(NamedTuple):
+    """What a method makes of a batch: named losses, whose sum is minimised, and numbers to watch."""
+
+    losses: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
+class Model(pl.LightningModule):
+    """Base of all methods; a subclass builds its networks and defines `losses`.
+
+    All players of a method share one optimiser and one backward pass, so that a batch is one counted step:
+    what a player must not feel is detached or frozen inside `losses`. Adversaries therefore move at the same time
+    instead of in turn (the authors' code alternates).
+
+    Args:
+        encoder: name of the encoder (conv32 is the paper's for 32x32 images).
+        code_size: numbers in the code Y.
+        learning_rate: of Adam.
+        betas: of Adam.
+        schedule: constant as in the paper, or cosine decay to zero over the whole run.
+        warmup_steps: steps over which the learning rate rises linearly from zero.
+        union_statistics: on several processes, batch norm uses the statistics of all their batches together.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderName = "conv32",
+        code_size: int = 64,
+        learning_rate: float = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup_steps: int = 0,
+        union_statistics: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = build_encoder(encoder, code_size)
+        self.encoder.to(memory_format=torch.channels_last)
+        self.code_size = code_size
+        self.generator = torch.Generator()
+        self._first_bad_step: Tensor | None = None
+
+    def losses(self, batch: Batch) -> Step:
+        """The losses of one batch; called in training and in validation."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (N, 3, S, S) in [-1, 1] -> the encoder's named outputs."""
+        return self.encoder(images)
+
+    def setup(self, stage: str) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        size = getattr(datamodule, "image_size", self.encoder.image_size)
+        if size != self.encoder.image_size:
+            raise UserError(
+                f"encoder '{self.hparams['encoder']}' takes images of {self.encoder.image_size} pixels, the data has "
+                f"{size}: choose another --model.encoder or set --data.image_size {self.encoder.image_size}"
+            )
+        if stage == "fit" and self.hparams["union_statistics"] and self.trainer.world_size > 1:
+            use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
+
+    def random(self, sample: Callable[[int, torch.Generator], Tensor], rows: int) -> Tensor:
+        """`sample(rows, generator)` on this model's device.
+
+        Each process draws for the batches of all and takes its own rows, so that a batch spread over processes
+        sees the numbers that it would see on one.
+        """
+        drawn = sample(rows * distributed.size(), self.generator)
+        start = distributed.rank() * rows
+        drawn = drawn[start : start + rows]
+        return drawn.to(self.device, self.dtype if drawn.is_floating_point() else None)
+
+    def reseed(self, epoch: int, batch: int) -> None:
+        """Makes all randomness of a step a function of seed, epoch and batch: a resumed run repeats it exactly."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        mixed = hash((seed, epoch, batch)) % (1 << 63)
+        self.generator.manual_seed(mixed)
+        torch.manual_seed(mixed + distributed.rank())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.reseed(self.current_epoch, batch_idx)
+        step = self.losses(batch)
+        self._guard(step.losses)
+        total = torch.stack(list(step.losses.values())).sum()
+        self._log("train", total, step)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("validation", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("test", batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self.encoder.features(batch.images)
+
+    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        # Outside training the randomness depends on the batch alone, so that epochs are comparable.
+        self.reseed(-1, batch_idx)
+        step = self.losses(batch)
+        self._log(stage, torch.stack(list(step.losses.values())).sum(), step, batch_size=len(batch.images))
+
+    def _log(self, stage: str, total: Tensor, step: Step, **options: Any) -> None:
+        values = {**step.losses, **step.metrics}
+        self.log(f"{stage}/loss", total.detach(), prog_bar=True, sync_dist=stage != "train", **options)
+        named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(named, sync_dist=stage != "train", **options)
+
+    def _guard(self, losses: dict[str, Tensor]) -> None:
+        """Stops at a loss that is not finite, naming it and its step, before it reaches the weights.
+
+        Off the CPU looking at a number waits for the device, so there the first bad step is remembered on the
+        device and looked at whenever logs are written.
+        """
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        finite = torch.stack([loss.detach().isfinite() for loss in losses.values()])
+        never = torch.full_like(finite, torch.iinfo(torch.int64).max, dtype=torch.int64)
+        seen = never if self._first_bad_step is None else self._first_bad_step
+        self._first_bad_step = torch.where(finite, seen, seen.clamp(max=step))
+        if finite.device.type != "cpu" and step % getattr(self.trainer, "log_every_n_steps", 1):
+            return
+        for name, first in zip(losses, self._first_bad_step.tolist(), strict=True):
+            if first <= step:
+                raise UserError(
+                    f"the loss '{name}' is not finite at step {first}: the last checkpoint is intact; lower the "
+                    "learning rate, or choose an objective in the log domain (dv, jsd, infonce)"
+                )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(
+            self.parameters(),
+            lr=self.hparams["learning_rate"],
+            betas=tuple(self.hparams["betas"]),
+            fused=True,
+        )
+        warmup, total = self.hparams["warmup_steps"], self.trainer.estimated_stepping_batches
+        cosine = self.hparams["schedule"] == "cosine"
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            if not cosine:
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

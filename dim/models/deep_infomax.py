@@ -1,0 +1,142 @@
+"""Deep InfoMax: a weighted sum of global, local and prior-matching objectives (section 3)."""
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from dim import adversarial, distributed
+from dim.adversarial import Prior
+from dim.contrast import contrast
+from dim.data.loader import Batch
+from dim.errors import UserError
+from dim.models.base import Model, Step
+from dim.networks.critics import (
+    Critic,
+    GlobalConcatCritic,
+    GlobalDotCritic,
+    LocalConcatCritic,
+    LocalDotCritic,
+)
+from dim.networks.discriminators import CodeDiscriminator
+from dim.objectives import OBJECTIVES, ObjectiveName
+
+CriticName = Literal["concat", "dot"]
+
+
+class LogBaseline(nn.Sequential):
+    """log a(y) for objectives with a learned baseline: codes (N, Y) -> (N, 1). Its size is ours."""
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__(nn.Linear(code_size, 512), nn.ReLU(inplace=True), nn.Linear(512, 1))
+
+
+class DeepInfoMax(Model):
+    """alpha * global + beta * local objective, and gamma * prior matching.
+
+    DIM(G) is alpha 1, beta 0, gamma 1; DIM(L) alpha 0, beta 1, gamma 0.1; DIM(L+G) alpha 0.5, beta 0.1, for which
+    the paper gives no gamma. A part whose weight is 0 is not built.
+
+    Args:
+        alpha: weight of the global objective.
+        beta: weight of the local objective.
+        gamma: weight of prior matching in the encoder's loss.
+        global_critic: concat is the paper's, dot the authors' code's.
+        local_critic: dot is table 1's, concat table 4's and the ablations'.
+        global_objective: objective of the global critic.
+        local_objective: objective of the local critic.
+        prior_objective: objective of the prior discriminator; jsd in the non-saturating form is the paper's.
+        units: width U of the encode-and-dot critics.
+        width: width of the concatenation critics.
+        negatives: negatives drawn for each positive; by default all other images at all positions.
+        gather_negatives: on several processes, take negatives from the batches of all.
+        prior: the prior; uniform is the paper's.
+        gradient_penalty: weight of the prior discriminator's gradient penalty on prior samples.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.0,
+        beta: float = 1.0,
+        gamma: float = 0.1,
+        global_critic: CriticName = "concat",
+        local_critic: CriticName = "dot",
+        global_objective: ObjectiveName = "jsd",
+        local_objective: ObjectiveName = "infonce",
+        prior_objective: ObjectiveName = "jsd",
+        units: int = 2048,
+        width: int = 512,
+        negatives: int | None = None,
+        gather_negatives: bool = True,
+        prior: Prior = "uniform",
+        gradient_penalty: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not (alpha or beta):
+            raise UserError("alpha and beta are both 0: Deep InfoMax needs a global or a local objective")
+        self.weights = {"global": alpha, "local": beta}
+        self.objectives = {"global": OBJECTIVES[global_objective], "local": OBJECTIVES[local_objective]}
+        self.prior_objective = OBJECTIVES[prior_objective]
+        shapes, code_size = self.encoder.shapes(), self.code_size
+        self.critics = nn.ModuleDict()
+        if alpha:
+            self.critics["global"] = (
+                GlobalConcatCritic(shapes, code_size, width)
+                if global_critic == "concat"
+                else GlobalDotCritic(shapes, code_size, units)
+            )
+        if beta:
+            self.critics["local"] = (
+                LocalConcatCritic(shapes, code_size, width)
+                if local_critic == "concat"
+                else LocalDotCritic(shapes, code_size, units)
+            )
+        self.baselines = nn.ModuleDict(
+            {part: LogBaseline(code_size) for part in self.critics if self.objectives[part].takes_baseline}
+        )
+        if gamma:
+            if self.prior_objective.takes_baseline:
+                raise UserError(f"prior_objective={prior_objective} needs a baseline, which a prior does not have")
+            self.discriminator = CodeDiscriminator(code_size)
+
+    def losses(self, batch: Batch) -> Step:
+        step = Step({}, {})
+        outputs = self.encoder(batch.images)
+        for part in self.critics:
+            self._add_information(step, part, outputs)
+        if self.hparams["gamma"]:
+            self._add_prior(step, outputs["y"])
+        return step
+
+    @property
+    def union(self) -> bool:
+        return self.hparams["gather_negatives"] and distributed.size() > 1
+
+    def _add_information(self, step: Step, part: str, outputs: dict[str, Tensor]) -> None:
+        critic = cast(Critic, self.critics[part])
+        y, negatives = outputs["y"], self.hparams["negatives"]
+        scores = contrast(critic, y, outputs[critic.source], negatives, self.union, self.generator)
+        objective, baseline = self.objectives[part], None
+        if objective.takes_baseline:
+            baseline = self.baselines[part](y).repeat_interleave(len(scores.positive) // len(y), 0)
+        value = objective(*scores, baseline, union=self.union)
+        step.losses[part] = -self.weights[part] * value
+        with torch.no_grad():
+            estimate = objective.estimate(*scores, baseline, union=self.union)
+        if estimate is not None:
+            step.metrics[f"{part}_nats"] = estimate
+
+    def _add_prior(self, step: Step, y: Tensor) -> None:
+        prior, objective = self.hparams["prior"], self.prior_objective
+        real = self.random(lambda rows, g: adversarial.sample_prior(prior, rows, self.code_size, g), len(y))
+        fake = adversarial.to_prior_domain(prior, y)
+        frozen = adversarial.frozen(self.discriminator)
+        with torch.no_grad():
+            real_score = frozen(real)
+        lowered = adversarial.generator_loss(objective, real_score, frozen(fake))
+        step.losses["prior"] = self.hparams["gamma"] * lowered
+        scores = self.discriminator(real), self.discriminator(fake.detach())
+        penalty = self.hparams["gradient_penalty"] * adversarial.gradient_penalty(self.discriminator, real)
+        step.losses["discriminator"] = adversarial.discriminator_loss(objective, *scores) + penalty
+        step.metrics["discriminator_accuracy"] = adversarial.accuracy(*scores)

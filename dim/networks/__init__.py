@@ -1,0 +1,1 @@
+"""Plain modules: encoders, critics, decoders and discriminators, usable without Lightning."""

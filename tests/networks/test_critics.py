@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from dim.networks import critics
+from dim.networks.critics import GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic
+
+N, Y = 6, 16
+SHAPES = {"local": (12, 8, 8), "conv": (20, 4, 4)}
+ALL = [GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic]
+
+
+def build(cls):
+    torch.manual_seed(0)
+    critic = cls(SHAPES, Y, 32).double()
+    maps = torch.randn(N, *SHAPES[critic.source], dtype=torch.float64)
+    return critic, torch.randn(N, Y, dtype=torch.float64), maps
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_all_pairs_are_the_single_pairs(cls):
+    critic, y, maps = build(cls)
+    queries, keys = critic.queries(y), critic.keys(maps)
+    scores = critic.scores(queries, keys)
+    assert scores.shape == (N, N, 64 if critic.source == "local" and "Local" in cls.__name__ else 1)
+    single = torch.stack([torch.stack([critic.pairs(q[None], k) for k in keys]) for q in queries])
+    torch.testing.assert_close(scores, single)
+
+
+@pytest.mark.parametrize("cls", [GlobalConcatCritic, LocalConcatCritic])
+def test_split_first_layer_is_the_concatenation(cls):
+    critic, y, maps = build(cls)
+    rows = maps.permute(0, 2, 3, 1).flatten(1, 2) if cls is LocalConcatCritic else maps.flatten(1)[:, None]
+    joined = torch.cat([rows[2], y[4].expand(len(rows[2]), -1)], 1)
+    hidden = critic.second(critic.first(joined).relu()).relu()
+    expected = critic.last(hidden).squeeze(1)
+    torch.testing.assert_close(critic.scores(critic.queries(y), critic.keys(maps))[4, 2], expected)
+
+
+@pytest.mark.parametrize("cls", [GlobalConcatCritic, LocalConcatCritic])
+def test_chunks_change_neither_scores_nor_gradients(cls, monkeypatch):
+    results = []
+    for chunk in (1 << 16, 7):
+        monkeypatch.setattr(critics, "CHUNK", chunk)
+        critic, y, maps = build(cls)
+        scores = critic.scores(critic.queries(y.requires_grad_()), critic.keys(maps))
+        scores.sin().sum().backward()
+        results.append((scores.detach(), y.grad, critic.first.weight.grad, critic.last.weight.grad))
+    for whole, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(whole, chunked)
+
+
+def test_encode_block_starts_near_the_identity_and_normalises():
+    block = critics.EncodeBlock(8, 32)
+    weight = block.shortcut.weight
+    assert weight.diagonal().eq(1).all()
+    off = weight[~torch.eye(32, 8, dtype=torch.bool)]
+    assert off.abs().max() <= 0.01
+    assert off.abs().max() > 0
+    out = block(torch.randn(5, 7, 8))
+    assert out.shape == (5, 7, 32)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(5, 7), atol=1e-5, rtol=0)
+
+
+def test_paper_sizes():
+    shapes = {"local": (128, 8, 8), "conv": (256, 4, 4)}
+
+    def count(cls, size):
+        return sum(p.numel() for p in cls(shapes, 64, size).parameters())
+
+    assert count(GlobalConcatCritic, 512) == (4096 + 64) * 512 + 512 + 512 * 512 + 512 + 513
+    assert count(LocalConcatCritic, 512) == (128 + 64) * 512 + 512 + 512 * 512 + 512 + 513
+    u = 2048
+    assert count(LocalDotCritic, u) == sum(n * u * 2 + 2 * u + u * u + u + 2 * u for n in (128, 64))

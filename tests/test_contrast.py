@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from dim.contrast import contrast
+from dim.networks.critics import GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic
+
+N, Y = 5, 16
+SHAPES = {"local": (12, 8, 8), "conv": (20, 4, 4)}
+ALL = [GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic]
+
+
+def build(cls):
+    torch.manual_seed(0)
+    critic = cls(SHAPES, Y, 32).double()
+    maps = torch.randn(N, *SHAPES[critic.source], dtype=torch.float64)
+    y = torch.randn(N, Y, dtype=torch.float64)
+    return critic, y, maps, critic.scores(critic.queries(y), critic.keys(maps))
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_positives_are_the_own_image_s_and_negatives_all_others(cls):
+    critic, y, maps, pairs = build(cls)
+    scores = contrast(critic, y, maps)
+    length = pairs.shape[2]
+    assert scores.positive.shape == (N, length)
+    assert scores.negative.shape == (N, (N - 1) * length)
+    for i in range(N):
+        torch.testing.assert_close(scores.positive[i], pairs[i, i])
+        others = torch.cat([pairs[i, j] for j in range(N) if j != i])
+        torch.testing.assert_close(scores.negative[i].sort().values, others.sort().values)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_drawn_negatives_are_other_images_at_the_same_position_without_repetition(cls):
+    critic, y, maps, pairs = build(cls)
+    length = pairs.shape[2]
+    scores = contrast(critic, y, maps, negatives=3, generator=torch.Generator().manual_seed(1))
+    assert scores.positive.shape == (N * length, 1)
+    assert scores.negative.shape == (N * length, 3)
+    used = torch.zeros(N, length, dtype=torch.int64)
+    for row in range(N * length):
+        i, position = divmod(row, length)
+        torch.testing.assert_close(scores.positive[row, 0], pairs[i, i, position])
+        others = [j for j in range(N) if j != i]
+        match = torch.isclose(scores.negative[row][:, None], pairs[i, others, position][None], rtol=1e-9, atol=1e-12)
+        assert match.sum(1).eq(1).all()
+        assert match.sum(0).le(1).all()
+        for column in match.int().argmax(1):
+            used[others[int(column)], position] += 1
+    # As when the batch is permuted at each position: every map position serves equally often.
+    assert used.eq(3).all()
+
+
+def test_as_many_negatives_as_images_are_refused():
+    critic, y, maps, _ = build(LocalDotCritic)
+    with pytest.raises(ValueError, match="need a batch of more than 5 images"):
+        contrast(critic, y, maps, negatives=5)
+
+
+def test_drawing_depends_on_the_generator_alone():
+    critic, y, maps, _ = build(LocalConcatCritic)
+    drawn = [contrast(critic, y, maps, 2, generator=torch.Generator().manual_seed(s)).negative for s in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

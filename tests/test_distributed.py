@@ -1,0 +1,144 @@
+"""Two gloo processes of 32 images give what one process of 64 gives: losses, estimates and every gradient."""
+
+import itertools
+
+import pytest
+import torch
+from processes import run_in_processes
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dim import distributed
+from dim.data.loader import Batch
+from dim.models import DeepInfoMax
+from dim.networks.batchnorm import use_union_statistics
+from dim.objectives import OBJECTIVES
+
+IMAGES = 64
+CASES = [
+    *({"local_objective": name, "local_critic": "dot"} for name in OBJECTIVES),
+    *({"local_objective": name, "local_critic": "concat", "negatives": 2} for name in OBJECTIVES),
+    *({"alpha": 1.0, "beta": 0.0, "global_objective": name} for name in ("dv", "jsd", "infonce")),
+    {"alpha": 1.0, "beta": 1.0, "global_critic": "dot", "local_objective": "dv", "negatives": 3},
+    {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "dv", "prior": "sphere"},
+    {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "infonce", "prior": "gaussian"},
+]
+
+
+class TrainingStep(nn.Module):
+    """A model's loss as a forward pass, which is how Lightning wraps it for several processes."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        step = self.model.losses(batch)
+        self.step = {name: value.detach() for name, value in {**step.losses, **step.metrics}.items()}
+        return torch.stack(list(step.losses.values())).sum()
+
+
+def tame(model):
+    # Scores near zero keep exponential objectives in range without changing what is computed.
+    with torch.no_grad():
+        for critic in model.critics.values():
+            for name, parameter in critic.named_parameters():
+                if name in ("map_block.norm.weight", "last.weight", "code.weight"):
+                    parameter.mul_(0.05)
+    return model
+
+
+def training_step(case):
+    torch.manual_seed(0)
+    model = tame(DeepInfoMax(**{"gamma": 0.1, "units": 24, "width": 24, "code_size": 16} | case).double())
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(IMAGES, 3, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1
+    rows = IMAGES // distributed.size()
+    own = images[distributed.rank() * rows :][:rows]
+    model.reseed(0, 0)
+    step = TrainingStep(model)
+    if distributed.size() > 1:
+        use_union_statistics(model, cuda=False)
+        run = DistributedDataParallel(step)
+    else:
+        run = step
+    run(Batch(own, torch.zeros(rows), torch.zeros(rows))).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if "running" in name}
+    return step.step, gradients, buffers
+
+
+def training_steps(cases):
+    return [training_step(case) for case in cases]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    spread = run_in_processes(training_steps, tmp_path_factory.mktemp("gloo"), CASES)
+    return list(zip(CASES, training_steps(CASES), *spread, strict=True))
+
+
+def close(actual, expected):
+    scale = expected.abs().max().clamp(min=1e-6)
+    return float((actual - expected).abs().max() / scale) < 1e-8
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda i: "-".join(str(v) for v in CASES[i].values()))
+def test_two_processes_are_one_with_the_union_batch(results, index):
+    case, (values, gradients, buffers), *ranks = results[index]
+    mean = {name: (ranks[0][0][name] + ranks[1][0][name]) / 2 for name in values}
+    for name, value in values.items():
+        assert value.isfinite(), (case, name)
+        assert close(mean[name], value), (case, name, float(mean[name]), float(value))
+    for _, own, statistics in ranks:
+        assert own.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            assert close(own[name], gradient), (case, name)
+        for name, buffer in buffers.items():
+            assert close(statistics[name], buffer), (case, name)
+
+
+def collectives():
+    rank, size = distributed.rank(), distributed.size()
+    local = torch.arange(3.0).add(10 * rank).requires_grad_()
+    gathered = distributed.gather(local)
+    weights = torch.arange(6.0) * (1 + rank)
+    (gathered * weights).sum().backward()
+    blocks = torch.tensor([[rank * 10.0], [rank * 10.0 + 1]], requires_grad=True)
+    received = distributed.exchange(blocks)
+    (received * (1 + rank)).sum().backward()
+    summed = torch.tensor([1.0 + rank], requires_grad=True)
+    total = distributed.total(summed)
+    (total * (1 + rank)).sum().backward()
+    return {
+        "size": size,
+        "gathered": gathered.detach(),
+        "gathered_gradient": local.grad,
+        "received": received.detach(),
+        "received_gradient": blocks.grad,
+        "total": total.detach(),
+        "total_gradient": summed.grad,
+    }
+
+
+def test_collectives_and_their_gradients(tmp_path):
+    first, second = run_in_processes(collectives, tmp_path)
+    assert first["size"] == 2
+    expected = torch.tensor([0.0, 1, 2, 10, 11, 12])
+    assert torch.equal(first["gathered"], expected)
+    assert torch.equal(second["gathered"], expected)
+    # Both processes weigh what this one gave, by 1 and by 2: the gradient is the sum, not the mean.
+    assert torch.equal(first["gathered_gradient"], torch.arange(3.0) * 3)
+    assert torch.equal(second["gathered_gradient"], torch.arange(3.0, 6.0) * 3)
+    assert torch.equal(first["received"], torch.tensor([[0.0], [10.0]]))
+    assert torch.equal(second["received"], torch.tensor([[1.0], [11.0]]))
+    assert torch.equal(first["received_gradient"], torch.tensor([[1.0], [2.0]]))
+    for result in (first, second):
+        assert torch.equal(result["total"], torch.tensor([3.0]))
+        assert torch.equal(result["total_gradient"], torch.tensor([3.0]))
+
+
+def test_alone_they_are_the_identity():
+    local = torch.randn(3)
+    assert all(function(local) is local for function in (distributed.gather, distributed.exchange, distributed.total))
+    assert list(itertools.chain([distributed.rank()], [distributed.size()])) == [0, 1]
