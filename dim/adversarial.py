@@ -74,8 +74,9 @@ def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
 
 def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Mean over rows of |grad D|^2 at `inputs`, whose rows belong together (R1, on real samples)."""
-    inputs = tuple(sample.detach().requires_grad_() for sample in inputs)
-    with torch.enable_grad():
+    # Validation runs in inference mode, whose tensors have no gradients: hence the copies.
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = tuple(sample.detach().clone().requires_grad_() for sample in inputs)
         gradients = torch.autograd.grad(discriminator(*inputs).sum(), inputs, create_graph=True)
         return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).mean()
 
@@ -83,3 +84,23 @@ def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> T
 def accuracy(real: Tensor, fake: Tensor) -> Tensor:
     """The discriminator's accuracy: real scores above zero, fake ones below."""
     return ((real > 0).float().mean() + (fake <= 0).float().mean()) / 2
+
+
+def match_prior(
+    discriminator: nn.Module, objective: Objective, prior: Prior, real: Tensor, y: Tensor, penalty: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Both players of prior matching: losses `prior` (felt by y alone) and `discriminator`, and its accuracy.
+
+    Args:
+        real: samples of the prior, (N, Y).
+        y: linear codes, (N, Y).
+        penalty: weight of the gradient penalty on the prior's samples.
+    """
+    fake = to_prior_domain(prior, y)
+    judge = frozen(discriminator)
+    with torch.no_grad():
+        real_score = judge(real)
+    scores = discriminator(real), discriminator(fake.detach())
+    resisted = discriminator_loss(objective, *scores) + penalty * gradient_penalty(discriminator, real)
+    losses = {"prior": generator_loss(objective, real_score, judge(fake)), "discriminator": resisted}
+    return losses, {"discriminator_accuracy": accuracy(*scores)}

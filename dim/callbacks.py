@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback, Checkpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from safetensors.torch import save
-from torch import Tensor, cat
+from torch import Tensor
+from torchvision.utils import make_grid
 
 from dim.checkpoints import FOLDER, LAST
+from dim.data.loader import normalise
 from dim.files import replacing
+from dim.models import Model
+from dim.version import __version__
 
 
 class RunCheckpoint(Checkpoint):
@@ -33,11 +39,17 @@ class RunCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.folder = Path()
+        self.run: dict[str, str] = {}
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = Path(trainer.default_root_dir) / FOLDER
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, "version": __version__}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -60,7 +72,7 @@ class RunCheckpoint(Checkpoint):
         raise SystemExit(128 + number)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / LAST)
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         if self._signal is not None:
@@ -86,6 +98,37 @@ class RunCheckpoint(Checkpoint):
                 epoch = int(path.stem.removeprefix("epoch="))
                 if path != current and not (self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0):
                     path.unlink()
+
+
+class Pictures(Callback):
+    """Image grids in TensorBoard for models that decode: always the same images, and samples from the same noise.
+
+    Args:
+        every_n_epochs: epochs between two grids; 0 for none.
+        images: number of images.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, images: int = 32) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.images = images
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if not self.every_n_epochs or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
+            return
+        assert isinstance(pl_module, Model)
+        data = trainer.datamodule.dataset.test  # type: ignore[attr-defined]
+        images = normalise(data.images[: self.images].to(pl_module.device))
+        pl_module.reseed(-1, 0)
+        pl_module.eval()
+        with torch.inference_mode():
+            grids = pl_module.pictures(images)
+        pl_module.train()
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, batch in grids.items():
+                    grid = make_grid(batch.float().cpu(), value_range=(-1, 1), normalize=True)
+                    logger.experiment.add_image(f"pictures/{name}", grid, trainer.global_step)
 
 
 class PlainProgress(Callback):
@@ -141,7 +184,7 @@ class FeatureWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank = f"-rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = Path(trainer.default_root_dir) / f"features{rank}.safetensors"
-        features = {layer: cat([batch[layer] for batch in self._batches]) for layer in self._batches[0]}
+        features = {layer: torch.cat([batch[layer] for batch in self._batches]) for layer in self._batches[0]}
         self._batches.clear()
         with replacing(path) as file:
             file.write(save(features))

@@ -1,8 +1,9 @@
 """`dim fit`, `validate`, `test` and `predict`: LightningCLI with a folder for each run."""
 
+import logging
 import os
-import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from dim import checkpoints
 from dim.allocator import keep_memory
-from dim.callbacks import FeatureWriter, PlainProgress, RunCheckpoint
+from dim.callbacks import FeatureWriter, Pictures, PlainProgress, RunCheckpoint
 from dim.errors import UserError
 from dim.files import replacing
 from dim.models import Model
@@ -24,18 +25,24 @@ CONFIG, LOGS = "config.yaml", "logs"
 class SaveRunConfig(SaveConfigCallback):
     """Writes the resolved config into the run's folder, once the data and the model are known to be good."""
 
-    def __init__(self, parser: LightningArgumentParser, config: Any, folder: Path, clear: bool) -> None:
+    def __init__(
+        self, parser: LightningArgumentParser, config: Any, folder: Path, replaced: list[Path], run: RunCheckpoint
+    ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
-        self.folder, self.clear = folder, clear
+        self.folder, self.replaced, self.run = folder, replaced, run
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        if self.clear:
-            for name in (checkpoints.FOLDER, LOGS):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+        for path in self.replaced:
+            path.unlink()
+        # What the folder's config says is how to train the run, not how it was last resumed.
+        config = self.config.clone()
+        config.ckpt_path, config.overwrite = None, False
+        text = self.parser.dump(config, skip_none=False)
         with replacing(self.folder / CONFIG, "w") as file:
-            file.write(self.parser.dump(self.config, skip_none=False))
+            file.write(text)
+        self.run.run = {"name": config.name, "config": text}
 
 
 class Cli(LightningCLI):
@@ -46,6 +53,8 @@ class Cli(LightningCLI):
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs live: RUNS/DATA/NAME")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Pictures, "pictures")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def _parse_ckpt_path(self) -> None:
         """The command line, not the checkpoint, says how to go on."""
@@ -63,6 +72,7 @@ class Cli(LightningCLI):
     def before_instantiate_classes(self) -> None:
         keep_memory()
         options, run = self.options, self.run
+        options.weights_only = True  # never unpickle what a user was given
         if options.ckpt_path == "last":
             options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
         if options.ckpt_path:
@@ -93,8 +103,17 @@ class Cli(LightningCLI):
             fitting = self.subcommand == "fit"
             kwargs["logger"] = TensorBoardLogger(str(run), name="", version=LOGS) if fitting else False
         self.trainer_defaults["callbacks"] = [*self._progress(trainer), FeatureWriter()]
-        self.save_config_kwargs = {"folder": run, "clear": options.overwrite and not options.ckpt_path}
+        self.save_config_kwargs = {
+            "folder": run,
+            "replaced": self._files(run) if options.overwrite and not options.ckpt_path else [],
+            "run": self._get(self.config_init, "checkpoint"),
+        }
         return super().instantiate_trainer(**kwargs)
+
+    @staticmethod
+    def _files(run: Path) -> list[Path]:
+        """What an earlier run left, listed before the new one's logger begins to write."""
+        return [path for name in (checkpoints.FOLDER, LOGS) for path in (run / name).rglob("*") if path.is_file()]
 
     def _progress(self, trainer: Any) -> list[Callback]:
         if trainer.get("enable_progress_bar") is False:
@@ -110,8 +129,17 @@ class Cli(LightningCLI):
             print(f"checkpoints: {folder / checkpoints.FOLDER}\nlogs: tensorboard --logdir {folder / LOGS}")
 
 
+def _quieten() -> None:
+    """Keeps advertisements and warnings that nobody can act on out of the output."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
 def run(command: str, arguments: list[str]) -> None:
     """Runs `dim COMMAND ARGUMENTS`, COMMAND being one of the trainer's."""
+    _quieten()
     # LightningCLI reads the command line itself, and so do the processes that a multi-device run starts.
     sys.argv = [sys.argv[0], command, *arguments]
     options: dict[str, Any] = {"exit_on_error": False}

@@ -53,7 +53,7 @@ def test_drawn_negatives_are_other_images_at_the_same_position_without_repetitio
 
 def test_as_many_negatives_as_images_are_refused():
     critic, y, maps, _ = build(LocalDotCritic)
-    with pytest.raises(ValueError, match="need a batch of more than 5 images"):
+    with pytest.raises(ValueError, match="5 negatives need a batch of more images"):
         contrast(critic, y, maps, negatives=5)
 
 

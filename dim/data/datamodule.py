@@ -38,7 +38,7 @@ class ImageData(pl.LightningDataModule):
         root = str(root)  # checkpoints hold plain types only
         self.save_hyperparameters()
         self._dataset: Dataset | None = None
-        self._splits: dict[str, Split] = {}
+        self.splits: dict[str, Split] = {}
 
     @property
     def dataset(self) -> Dataset:
@@ -66,9 +66,9 @@ class ImageData(pl.LightningDataModule):
         if self._dataset is None:
             # With a trainer, prepare_data has downloaded; without one there is one process only.
             self._dataset = self._load(self.hparams["download"] and self.trainer is None)
-        if not self._splits:
+        if not self.splits:
             train, validation = split_validation(self._dataset.train, self.hparams["validation"])
-            self._splits = {"train": train, "validation": validation, "test": self._dataset.test}
+            self.splits = {"train": train, "validation": validation, "test": self._dataset.test}
 
     def _load(self, download: bool) -> Dataset:
         options = self.hparams
@@ -107,5 +107,5 @@ class ImageData(pl.LightningDataModule):
             device: torch.device = self.trainer.strategy.root_device
             options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
             # Kept, so that each split crosses to the device once a process.
-            self._splits[part] = self._splits[part].to(device)
-        return DeviceLoader(self._splits[part], self.hparams["batch_size"], **options)
+            self.splits[part] = self.splits[part].to(device)
+        return DeviceLoader(self.splits[part], self.hparams["batch_size"], **options)

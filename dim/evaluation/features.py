@@ -17,7 +17,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         for part, mode in modes.items():
@@ -81,8 +81,7 @@ def encode(
     for layer, flag in finite.items():
         if not flag:
             raise UserError(f"encode: layer {layer!r} holds NaN or infinity; the encoder has diverged")
-    # Tensors made in inference mode could not enter a later autograd graph.
-    return {layer: values.clone() if values.is_inference() else values for layer, values in features.items()}
+    return features
 
 
 @dataclass(frozen=True)

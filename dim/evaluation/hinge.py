@@ -83,5 +83,5 @@ def minimise_hinge(
 
 def margin_step(v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """argmin over z of threshold max(0, 1 - z) + 1/2 (z - v)^2, and v - z, which lies in [-threshold, 0]."""
-    u = torch.minimum((v - 1).clamp_(max=0), torch.zeros_like(v)).maximum(-threshold)
+    u = (v - 1).clamp_(max=0).maximum(-threshold)
     return v - u, u

@@ -11,8 +11,9 @@ violating rows, which all rows resemble. The moments are counted once and serve 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ def exact_products() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Row-wise scalar products, accumulated in float64, (K, 1)."""
+    return (a * b).sum(1, keepdim=True, dtype=torch.float64)
 
 
 class Rows:
@@ -129,11 +135,6 @@ class Solution:
     products: int
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row-wise scalar products, accumulated in float64, (K, 1)."""
-    return (a * b).sum(1, keepdim=True, dtype=torch.float64)
-
-
 def minimise(
     rows: Rows,
     signs: Tensor,
@@ -172,74 +173,88 @@ def minimise(
             break
         iterations += 1
         going, w, y, z, g = going[left], w[left], y[left], z[left], g[left]
-        forcing = (g.norm(dim=1) / origin[going]).sqrt().clamp(max=0.1)
+        forcing = (g.norm(dim=1, keepdim=True) / origin[going, None]).sqrt().clamp(max=0.1)
         curvature = loss.curvature(z).mul_(cost)
         kappa = curvature.mean(1, keepdim=True, dtype=torch.float64).clamp_(min=1e-12)
         # One factor for all classes: kappa matters only where I outweighs the moments; a factor of 2 is close.
         typical = kappa.log().mean().exp().item()
         if factor is None or not 0.5 < factor.kappa / typical < 2:
             factor = rows.factor(typical)
-        direction, count = newton_direction(rows, g, curvature, factor, forcing)
-        products += 2 * count + 1
+        hessian = partial(times_hessian, rows, curvature)
+        direction, count = newton_direction(hessian, g, factor, forcing)
         change = rows.values(direction).mul_(y)
-        weights[going] = w + line_search(w, direction, z, change, cost, loss) * direction
+        products += 2 * count + 1
+        slopes = partial(slopes_along, w, direction, z, change, cost, loss)
+        weights[going] = w + line_search(slopes, len(w), w) * direction
     gap = 0.5 * gradient.square().sum(1)
     relative = gradient.norm(dim=1) / origin.clamp(min=1e-300)
     return Solution(weights, objective, gap, gradient, relative, margins, iterations, products)
 
 
+def times_hessian(rows: Rows, curvature: Tensor, v: Tensor) -> Tensor:
+    """(I + sum_i curvature_ki x_i x_i^T) v_k for every class; curvature (K, N), v (K, D + 1)."""
+    return v + rows.combine(rows.values(v).mul_(curvature))
+
+
 def newton_direction(
-    rows: Rows, gradient: Tensor, curvature: Tensor, factor: Factor, forcing: Tensor, limit: int = 200
+    hessian: Callable[[Tensor], Tensor],
+    gradient: Tensor,
+    factor: Factor,
+    forcing: Tensor,
+    inner: Callable[[Tensor, Tensor], Tensor] = dot,
+    limit: int = 200,
 ) -> tuple[Tensor, int]:
-    """Solves H d = -gradient for every class by preconditioned conjugate gradients.
+    """Solves H d = -gradient by preconditioned conjugate gradients.
 
     Args:
-        curvature: (K, N) cost times l''; H = I + sum_i curvature_i x_i x_i^T.
-        factor: the preconditioner; its scale for each class does not matter.
-        forcing: (K,) how far the residual must fall, in the preconditioner's norm.
+        hessian: v -> H v, both (K, D + 1).
+        factor: the preconditioner; its scale does not matter.
+        forcing: (K, 1) or (1, 1), how far the residual must fall, in the preconditioner's norm.
+        inner: scalar products, (K, 1) for K systems side by side or (1, 1) for a single one.
 
     Returns:
         (K, D + 1) directions and the number of products with H.
     """
     direction, residual = torch.zeros_like(gradient), -gradient
     z = factor.solve(residual)
-    conjugate, rho = z, dot(residual, z)
-    target, count = rho * forcing[:, None].square(), 0
+    conjugate, rho = z, inner(residual, z)
+    target, count = rho * forcing.square(), 0
     while count < limit and (rho > target).any():
         count += 1
-        image = conjugate + rows.combine(rows.values(conjugate).mul_(curvature))
-        # Classes that are done take steps of zero.
-        alpha = torch.where(rho > target, rho / dot(conjugate, image), 0.0)
+        image = hessian(conjugate)
+        # Systems that are solved take steps of zero.
+        alpha = torch.where(rho > target, rho / inner(conjugate, image), 0.0)
         direction = direction + alpha * conjugate
         residual = residual - alpha * image
         z = factor.solve(residual)
-        rho, before = dot(residual, z), rho
+        rho, before = inner(residual, z), rho
         conjugate = z + rho / before * conjugate
     return direction, count
 
 
+def slopes_along(
+    weights: Tensor, direction: Tensor, z: Tensor, change: Tensor, cost: Tensor, loss: MarginLoss, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """First and second derivative (K, 1) of the objectives at weights + t direction, margins z + t change."""
+    at, weighted = z + t.to(z) * change, change * cost
+    quadratic = dot(direction, direction)
+    slope = dot(weights, direction) + t * quadratic + dot(weighted, loss.slope(at))
+    return slope, quadratic + dot(weighted.mul_(change), loss.curvature(at))
+
+
 def line_search(
-    weights: Tensor,
-    direction: Tensor,
-    z: Tensor,
-    change: Tensor,
-    cost: Tensor,
-    loss: MarginLoss,
-    steps: int = 12,
+    slopes: Callable[[Tensor], tuple[Tensor, Tensor]], systems: int, like: Tensor, steps: int = 12
 ) -> Tensor:
-    """Step sizes (K, 1) that minimise the objective along the directions: Newton steps within a bracket.
+    """Step sizes (systems, 1) that minimise convex functions: Newton steps, kept within a bracket.
 
     Args:
-        z, change: (K, N) margins, and what a step of one adds to them.
+        slopes: step sizes -> first and second derivatives there.
+        like: a tensor of the device and type wanted.
     """
-    linear, quadratic = dot(weights, direction), dot(direction, direction)
-    low, high = torch.zeros_like(linear), torch.full_like(linear, torch.inf)
-    t = torch.ones_like(linear)
+    t = like.new_ones(systems, 1)
+    low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
     for _ in range(steps):
-        at = z + t.to(z) * change
-        weighted = change * cost
-        slope = linear + t * quadratic + dot(weighted, loss.slope(at))
-        bend = quadratic + dot(weighted.mul_(change), loss.curvature(at))
+        slope, bend = slopes(t)
         low, high = torch.where(slope < 0, t, low), torch.where(slope < 0, high, t)
         step = t - slope / bend.clamp(min=1e-300)
         inside = (step > low) & (step < high)

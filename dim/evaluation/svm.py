@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dim.errors import UserError
+from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import Standardiser, check_features, percent, split
 from dim.evaluation.hinge import minimise_hinge
 from dim.evaluation.margins import SquaredHinge
@@ -17,23 +17,8 @@ from dim.evaluation.newton import Rows, exact_products, minimise
 from dim.evaluation.progress import Report, silent
 
 Loss = Literal["squared_hinge", "hinge"]
-Solver = Literal["newton", "sklearn"]
+Solver = Literal["ours", "sklearn"]
 TOLERANCE = {"squared_hinge": 1e-5, "hinge": 1e-3}
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Weights (K, D + 1) float64, the bias last; each class's objective (K,) and relative gap (K,).
-
-    The gap bounds how far the objective lies above its minimum, relative to the objective.
-    """
-
-    weights: Tensor
-    objective: Tensor
-    gap: Tensor
-    relative_gradient: Tensor | None
-    iterations: int
-    products: int
 
 
 def svm(
@@ -48,14 +33,14 @@ def svm(
     runs: int = 5,
     run_fraction: float = 0.9,
     validation: float = 0.1,
-    solver: Solver = "newton",
+    solver: Solver = "ours",
     seed: int = 0,
     progress: Report | None = None,
 ) -> dict[str, Any]:
     """One-vs-rest linear SVMs: 1/2 (|w|^2 + b^2) + C sum l(y (w x + b)), one for each class.
 
-    With several `costs`, C is the one best on a share `validation` of the training rows, never on test rows; they
-    are tried from small to large, each starting from the one before, until two in a row are worse than the best.
+    With several `costs`, C is the one best on a share `validation` of the training rows, never on test rows; see
+    `choose_cost`.
 
     The paper reports "five support vector machines" without saying what differs between them. The problem is
     convex: once converged, five solvers or five seeds give one answer, and the published deviations can only
@@ -70,7 +55,7 @@ def svm(
         loss: "squared_hinge" (liblinear's default) or "hinge" (the paper's words).
         standardise: by the training rows' mean and deviation; False takes the features as they are.
         runs: 0 leaves the runs out.
-        solver: "newton", or "sklearn" for scikit-learn's LinearSVC on the same (squared) objective.
+        solver: "ours", or "sklearn" for scikit-learn's LinearSVC on the same squared hinge.
 
     Returns:
         Accuracies in percent; C and the validation accuracies; `objective` summed over classes; `relative_gap`,
@@ -85,26 +70,24 @@ def svm(
     if not costs or min(costs) <= 0:
         raise UserError(f"svm: costs must be positive numbers, found {list(costs)}")
     if solver == "sklearn" and loss == "hinge":
-        raise UserError("svm: solver 'sklearn' is for loss 'squared_hinge'; use solver 'newton' for the hinge")
+        raise UserError("svm: solver 'sklearn' is for loss 'squared_hinge'; use solver 'ours' for the hinge")
     report = progress or silent
     if standardise:
         standardiser = Standardiser.fit(train_features)
         train_features, test_features = standardiser(train_features), standardiser(test_features)
+    test = Rows(test_features)
     with exact_products():
-        problem = Problem(train_features, train_labels, loss, solver)
-        test = Rows(test_features)
-        cost, tried, start = choose_cost(problem, sorted(costs), validation, seed, report)
+        problem = Machines(train_features, train_labels, loss, solver)
+        cost, tried, start = choose_cost(problem, costs, validation, seed, "svm", report)
         full = problem.fit(cost, start)
-        accuracies: list[float] = []
-        fits = [full]
+        fits, accuracies = [full], []
         for run in range(runs):
-            report("svm runs", run / runs)
             kept, _ = split(len(train_labels), 1 - run_fraction, seed + 1 + run)
-            # The solution does not depend on the start; the full fit is a near one.
+            # The minimum does not depend on the start; the fit on all rows is a near one.
             fits.append(problem.fit(cost, full.weights, kept))
             accuracies.append(percent(predict(test, fits[-1].weights), test_labels))
-            report("svm runs", (run + 1) / runs)
-        gap = max(fit.gap.max().item() for fit in fits)
+            report("svm: runs", (run + 1) / runs)
+        gap = max(fit.gap for fit in fits)
         result: dict[str, Any] = {
             "accuracy": percent(predict(test, full.weights), test_labels),
             "train_accuracy": percent(predict(problem.rows, full.weights), train_labels),
@@ -113,86 +96,47 @@ def svm(
             "standardised": standardise,
             "cost": cost,
             "validation_accuracies": tried,
-            "objective": full.objective.sum().item(),
+            "objective": full.objective,
             "relative_gap": gap,
             "converged": gap <= TOLERANCE[loss],
+            "relative_gradient": full.relative_gradient,
             "iterations": full.iterations,
             "products": full.products,
         }
-    if full.relative_gradient is not None:
-        result["relative_gradient"] = full.relative_gradient.max().item()
     if runs:
-        result |= {"accuracies": accuracies, "accuracy_mean": statistics.fmean(accuracies)}
-        result |= {"accuracy_std": statistics.stdev(accuracies) if runs > 1 else 0.0}
-        result |= {"run_fraction": run_fraction}
+        result["run_fraction"] = run_fraction
+        result["accuracies"] = accuracies
+        result["accuracy_mean"] = statistics.fmean(accuracies)
+        result["accuracy_std"] = statistics.stdev(accuracies) if runs > 1 else 0.0
     return result
 
 
-def choose_cost(
-    problem: "Problem", costs: Sequence[float], validation: float, seed: int, report: Report
-) -> tuple[float, list[dict[str, float]], Tensor]:
-    """The cost best on held-out training rows, what each cost gave there, and weights to start from."""
-    zero = problem.zero_weights()
-    if len(costs) == 1:
-        return costs[0], [], zero
-    kept, held = split(len(problem.labels), validation, seed)
-    held_rows, held_labels = Rows(problem.rows.features[held]), problem.labels[held]
-    tried: list[dict[str, float]] = []
-    start, best = zero, zero
-    for index, cost in enumerate(costs):
-        report("svm cost", index / len(costs))
-        start = problem.fit(cost, start, kept).weights
-        accuracy = percent(predict(held_rows, start), held_labels)
-        if not tried or accuracy > max(entry["accuracy"] for entry in tried):
-            best = start
-        tried.append({"cost": cost, "accuracy": accuracy})
-        top = max(range(len(tried)), key=lambda i: tried[i]["accuracy"])
-        if index - top == 2:
-            break
-    report("svm cost", 1.0)
-    return tried[top]["cost"], tried, best
+class Machines(Problem):
+    """One-vs-rest machines with one of the losses and solvers."""
 
-
-def predict(rows: Rows, weights: Tensor) -> Tensor:
-    """The class with the largest decision value, (N,)."""
-    return rows.values(weights).argmax(0)
-
-
-class Problem:
-    """Rows, labels and loss of all fits of one evaluation; subsets are rows of cost zero, not copies."""
-
-    def __init__(self, features: Tensor, labels: Tensor, loss: Loss, solver: Solver) -> None:
-        self.rows = Rows(features)
-        self.labels = labels
+    def __init__(self, features: Tensor, labels: Tensor, loss: Loss, solver: Solver = "ours") -> None:
+        super().__init__(features, labels)
         self.loss = loss
         self.solver = solver
-        self.classes = int(labels.max()) + 1
         self.signs = functional.one_hot(labels, self.classes).T.to(features.dtype).mul(2).sub(1).contiguous()
 
-    def zero_weights(self) -> Tensor:
-        """(K, D + 1) float64 zeros."""
-        features = self.rows.features
-        return torch.zeros(self.classes, features.shape[1] + 1, dtype=torch.float64, device=features.device)
-
     def fit(self, cost: float, start: Tensor, kept: Tensor | None = None) -> Fit:
-        """All classes on the kept rows (default: all), starting from the weights `start`."""
-        costs = torch.full((len(self.labels),), cost, device=self.rows.device)
-        if kept is not None:
-            costs.zero_()[kept.to(self.rows.device)] = cost
+        costs = self.costs(cost, kept)
         if self.loss == "hinge":
             hinge = minimise_hinge(self.rows, self.signs, costs, start, TOLERANCE["hinge"])
-            gap = hinge.gap / hinge.objective
-            return Fit(hinge.weights, hinge.objective, gap, None, hinge.iterations, hinge.products)
-        iterations = 100
+            gap = (hinge.gap / hinge.objective).max().item()
+            return Fit(hinge.weights, hinge.objective.sum().item(), gap, None, hinge.iterations, hinge.products)
+        limit = 100
         if self.solver == "sklearn":
             # No step of our own: only the objective and the gap at scikit-learn's weights.
-            start, iterations = self.fit_sklearn(cost, kept), 0
-        squared = minimise(self.rows, self.signs, costs, SquaredHinge(), start, TOLERANCE["squared_hinge"], iterations)
+            start, limit = self.fit_sklearn(cost, kept), 0
+        tolerance = TOLERANCE["squared_hinge"]
+        squared = minimise(self.rows, self.signs, costs, SquaredHinge(), start, tolerance, limit)
         return Fit(
             squared.weights,
-            squared.objective,
-            squared.gap / squared.objective,
-            squared.relative_gradient,
+            squared.objective.sum().item(),
+            (squared.gap / squared.objective).max().item(),
+            squared.relative_gradient.max().item(),
             squared.iterations,
             squared.products,
         )
@@ -203,6 +147,7 @@ class Problem:
 
         features, labels = self.rows.features, self.labels
         if kept is not None:
+            kept = kept.to(labels.device)
             features, labels = features[kept], labels[kept]
         machine = LinearSVC(C=cost, dual=False, random_state=0)
         machine.fit(features.cpu().numpy(), labels.cpu().numpy())
@@ -210,5 +155,5 @@ class Problem:
         if len(machine.classes_) == 2:
             fitted = torch.cat([-fitted, fitted])
         weights = self.zero_weights()
-        weights[machine.classes_] = fitted.to(weights)
+        weights[torch.tensor(machine.classes_)] = fitted.to(weights)
         return weights

@@ -63,6 +63,10 @@ class Model(pl.LightningModule):
         """The losses of one batch; called in training and in validation."""
         raise NotImplementedError
 
+    def pictures(self, images: Tensor) -> dict[str, Tensor]:
+        """Image batches in [-1, 1] worth looking at while training, for fixed images; none by default."""
+        return {}
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (N, 3, S, S) in [-1, 1] -> the encoder's named outputs."""
         return self.encoder(images)
@@ -86,8 +90,8 @@ class Model(pl.LightningModule):
         """
         drawn = sample(rows * distributed.size(), self.generator)
         start = distributed.rank() * rows
-        drawn = drawn[start : start + rows]
-        return drawn.to(self.device, self.dtype if drawn.is_floating_point() else None)
+        drawn = drawn[start : start + rows].to(self.device)
+        return drawn.to(next(self.parameters()).dtype) if drawn.is_floating_point() else drawn
 
     def reseed(self, epoch: int, batch: int) -> None:
         """Makes all randomness of a step a function of seed, epoch and batch: a resumed run repeats it exactly."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dim import adversarial, distributed
 from dim.adversarial import Prior
-from dim.contrast import contrast
+from dim.contrast import code_vectors, contrast
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models.base import Model, Step
@@ -20,6 +20,7 @@ from dim.networks.critics import (
 )
 from dim.networks.discriminators import CodeDiscriminator
 from dim.objectives import OBJECTIVES, ObjectiveName
+from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
 
 CriticName = Literal["concat", "dot"]
 
@@ -52,6 +53,8 @@ class DeepInfoMax(Model):
         gather_negatives: on several processes, take negatives from the batches of all.
         prior: the prior; uniform is the paper's.
         gradient_penalty: weight of the prior discriminator's gradient penalty on prior samples.
+        coordinates: also predict where a position lies, on its own or relative to another (table 5).
+        occlusion: hide a part of the image from the code, but not from the maps (table 5).
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class DeepInfoMax(Model):
         gather_negatives: bool = True,
         prior: Prior = "uniform",
         gradient_penalty: float = 0.5,
+        coordinates: Coordinates = "none",
+        occlusion: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +100,8 @@ class DeepInfoMax(Model):
         self.baselines = nn.ModuleDict(
             {part: LogBaseline(code_size) for part in self.critics if self.objectives[part].takes_baseline}
         )
+        if coordinates != "none":
+            self.coordinates = CoordinateHead(shapes["local"], code_size, units, coordinates == "relative")
         if gamma:
             if self.prior_objective.takes_baseline:
                 raise UserError(f"prior_objective={prior_objective} needs a baseline, which a prior does not have")
@@ -103,8 +110,13 @@ class DeepInfoMax(Model):
     def losses(self, batch: Batch) -> Step:
         step = Step({}, {})
         outputs = self.encoder(batch.images)
+        if self.hparams["occlusion"]:
+            boxes = self.random(lambda n, g: random_boxes(n, g, batch.images.shape[-1]), len(batch.images))
+            outputs = {**outputs, "y": self.encoder(occlude(batch.images, boxes))["y"]}
         for part in self.critics:
             self._add_information(step, part, outputs)
+        if self.hparams["coordinates"] != "none":
+            self._add_coordinates(step, outputs)
         if self.hparams["gamma"]:
             self._add_prior(step, outputs["y"])
         return step
@@ -119,7 +131,8 @@ class DeepInfoMax(Model):
         scores = contrast(critic, y, outputs[critic.source], negatives, self.union, self.generator)
         objective, baseline = self.objectives[part], None
         if objective.takes_baseline:
-            baseline = self.baselines[part](y).repeat_interleave(len(scores.positive) // len(y), 0)
+            rows = code_vectors(y).flatten(0, 1)
+            baseline = self.baselines[part](rows).repeat_interleave(len(scores.positive) // len(rows), 0)
         value = objective(*scores, baseline, union=self.union)
         step.losses[part] = -self.weights[part] * value
         with torch.no_grad():
@@ -127,16 +140,18 @@ class DeepInfoMax(Model):
         if estimate is not None:
             step.metrics[f"{part}_nats"] = estimate
 
+    def _add_coordinates(self, step: Step, outputs: dict[str, Tensor]) -> None:
+        maps = outputs["local"]
+        partners = self.random(lambda n, g: random_partners(n, maps[0, 0].numel(), g), len(maps))
+        step.losses["coordinates"], step.metrics["coordinates_accuracy"] = self.coordinates(
+            outputs["y"], maps, partners
+        )
+
     def _add_prior(self, step: Step, y: Tensor) -> None:
-        prior, objective = self.hparams["prior"], self.prior_objective
-        real = self.random(lambda rows, g: adversarial.sample_prior(prior, rows, self.code_size, g), len(y))
-        fake = adversarial.to_prior_domain(prior, y)
-        frozen = adversarial.frozen(self.discriminator)
-        with torch.no_grad():
-            real_score = frozen(real)
-        lowered = adversarial.generator_loss(objective, real_score, frozen(fake))
-        step.losses["prior"] = self.hparams["gamma"] * lowered
-        scores = self.discriminator(real), self.discriminator(fake.detach())
-        penalty = self.hparams["gradient_penalty"] * adversarial.gradient_penalty(self.discriminator, real)
-        step.losses["discriminator"] = adversarial.discriminator_loss(objective, *scores) + penalty
-        step.metrics["discriminator_accuracy"] = adversarial.accuracy(*scores)
+        prior, codes = self.hparams["prior"], code_vectors(y).flatten(0, 1)
+        real = self.random(lambda rows, g: adversarial.sample_prior(prior, rows, self.code_size, g), len(codes))
+        penalty = self.hparams["gradient_penalty"]
+        losses, metrics = adversarial.match_prior(self.discriminator, self.prior_objective, prior, real, codes, penalty)
+        losses["prior"] = self.hparams["gamma"] * losses["prior"]
+        step.losses.update(losses)
+        step.metrics.update(metrics)

@@ -2,25 +2,64 @@
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dim import distributed
 from dim.data.loader import Batch
+from dim.errors import UserError
 from dim.models.base import Model, Step
 
 
 class Supervised(Model):
     """Cross-entropy of a linear classifier on Y. The paper says no more than "similar architecture".
 
+    After each epoch the test accuracy is logged, with the best so far beside it; the final one is what is
+    reported. Checkpoints keep both.
+
     Args:
-        num_classes: number of classes; filled in from the data by the command line.
+        num_classes: number of classes in the data.
     """
 
     def __init__(self, num_classes: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classifier = nn.Linear(self.code_size, num_classes)
+        self.register_buffer("final_accuracy", torch.zeros(()))
+        self.register_buffer("best_accuracy", torch.zeros(()))
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.classifier.out_features)
+        if classes != self.classifier.out_features:
+            raise UserError(f"the data has {classes} classes: set --model.num_classes {classes}")
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class scores (N, C)."""
+        return self.classifier(self.encoder(images)["y"])
 
     def losses(self, batch: Batch) -> Step:
-        logits = self.classifier(self.encoder(batch.images)["y"])
+        logits = self.logits(batch.images)
         accuracy = (logits.argmax(1) == batch.labels).float().mean() * 100
         return Step({"cross_entropy": cross_entropy(logits, batch.labels)}, {"accuracy": accuracy})
+
+    def on_train_epoch_end(self) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        right = torch.zeros(2, device=self.device)
+        self.eval()
+        with torch.inference_mode():
+            for batch in datamodule.test_dataloader():
+                hits = self.logits(batch.images).argmax(1) == batch.labels
+                right += torch.stack([hits.sum(), torch.full_like(hits.sum(), len(hits))])
+        self.train()
+        right = distributed.total(right)
+        self.final_accuracy.copy_(100 * right[0] / right[1])
+        self.best_accuracy.copy_(torch.maximum(self.best_accuracy, self.final_accuracy))
+        self.log("test_accuracy", self.final_accuracy, prog_bar=True)
+        self.log("best_test_accuracy", self.best_accuracy)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        final, best = float(self.final_accuracy), float(self.best_accuracy)
+        checkpoint["classifier"] = {"accuracy": final, "accuracy_best": best}

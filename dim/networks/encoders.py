@@ -16,7 +16,7 @@ from dim.errors import UserError
 
 ENCODERS: dict[str, type["Encoder"]] = {}
 LAYERS = ("conv", "fc", "y")
-"""The outputs that classifiers are fitted on (table 1)."""
+"""The outputs that classifiers are fitted on (table 1), where an encoder has them."""
 
 
 def encoder(name: str) -> Callable[[type["Encoder"]], type["Encoder"]]:
@@ -37,9 +37,15 @@ def build_encoder(name: str, code_size: int) -> "Encoder":
 
 
 class Encoder(nn.Module):
-    """Base of all encoders; subclasses define `image_size` and `forward`."""
+    """Base of all encoders; subclasses define `image_size` and `forward`.
+
+    Attributes:
+        image_size: side of the images in pixels.
+        layers: the outputs that are probed.
+    """
 
     image_size: ClassVar[int]
+    layers: ClassVar[tuple[str, ...]] = LAYERS
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each output for one image, found by encoding a blank one."""
@@ -53,7 +59,7 @@ class Encoder(nn.Module):
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The probed layers of images in [-1, 1], each flattened to (N, D)."""
         outputs = self(images)
-        return {layer: outputs[layer].flatten(1) for layer in LAYERS}
+        return {layer: outputs[layer].flatten(1) for layer in self.layers}
 
 
 def conv_block(channels: int, out: int, kernel: int = 4, stride: int = 2, padding: int = 1) -> nn.Sequential:
@@ -104,6 +110,162 @@ class ConvEncoder64(_ConvEncoder):
 
     image_size = 64
     widths = (64, 128, 256, 512)
+
+
+def alexnet_convs() -> tuple[nn.Sequential, nn.Sequential]:
+    """The AlexNet-like convolutions (appendix A.2) up to the local map (384) and from there to the last (192)."""
+
+    def conv(channels: int, out: int) -> nn.Sequential:
+        return conv_block(channels, out, kernel=3, stride=1)
+
+    # Pooling without padding takes 16x16 crops to 1x1, as the folded form needs.
+    first = nn.Sequential(conv(3, 96), nn.MaxPool2d(3, 2), conv(96, 192), nn.MaxPool2d(3, 2), conv(192, 384))
+    return first, nn.Sequential(conv(384, 384), conv(384, 192), nn.MaxPool2d(3, 2))
+
+
+@encoder("alexnet64")
+class AlexNetEncoder64(Encoder):
+    """AlexNet-like, for 64x64 images (STL-10, Tiny ImageNet): local 384x15x15, conv 192x7x7, fc 4096."""
+
+    image_size = 64
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__()
+        self.first, self.second = alexnet_convs()
+        self.fc = nn.Sequential(linear_block(192 * 7 * 7, 4096), linear_block(4096, 4096))
+        self.y = nn.Linear(4096, code_size)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        local = self.first(images)
+        conv = self.second(local)
+        hidden = self.fc(conv.flatten(1))
+        return {"local": local, "conv": conv, "fc": hidden, "y": self.y(hidden)}
+
+
+class Bottleneck(nn.Module):
+    """Residual block 1x1, 3x3, 1x1 to four times the width."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out = 4 * width
+        self.body = nn.Sequential(
+            conv_block(channels, width, 1, 1, 0),
+            conv_block(width, width, 3, stride, 1),
+            nn.Conv2d(width, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.relu(self.body(maps) + self.shortcut(maps))
+
+
+def resnet_convs() -> nn.Sequential:
+    """The ResNet of the comparison with CPC: 3x3 conv of stride 2, then two blocks each of 64, 128 and 256."""
+    layers: list[nn.Module] = [conv_block(3, 64, 3)]
+    channels = 64
+    for width, stride in ((64, 1), (128, 2), (256, 2)):
+        for block_stride in (stride, 1):
+            layers.append(Bottleneck(channels, width, block_stride))
+            channels = 4 * width
+    return nn.Sequential(*layers)
+
+
+class _FoldedEncoder(Encoder):
+    """Crops at a stride of half their side, each encoded alone to 1x1, put back as a 7x7 map: local and conv."""
+
+    GRID: ClassVar[int] = 7
+    channels: ClassVar[int]
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__()
+        self.crop = self.image_size // 4
+        self.convs = self.build_convs()
+
+    def build_convs(self) -> nn.Module:
+        """Maps crops (N, 3, C, C) to (N, channels, 1, 1)."""
+        raise NotImplementedError
+
+    def fold(self, images: Tensor) -> Tensor:
+        """Images -> the map of separately encoded crops, (N, channels, 7, 7)."""
+        half = self.crop // 2
+        crops = images.unfold(2, self.crop, half).unfold(3, self.crop, half)  # (N, 3, 7, 7, C, C)
+        rows = crops.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+        return self.convs(rows).view(len(images), self.GRID, self.GRID, self.channels).permute(0, 3, 1, 2)
+
+
+class _FoldedSingle(_FoldedEncoder):
+    """One global vector: hidden layers and Y on the flattened map."""
+
+    hidden: ClassVar[tuple[int, ...]]
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__(code_size)
+        sizes = (self.channels * self.GRID**2, *self.hidden)
+        self.fc = nn.Sequential(*(linear_block(a, b) for a, b in itertools.pairwise(sizes)))
+        self.y = nn.Linear(sizes[-1], code_size)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.fold(images)
+        hidden = self.fc(maps.flatten(1))
+        return {"local": maps, "conv": maps, "fc": hidden, "y": self.y(hidden)}
+
+
+class _FoldedGlobals(_FoldedEncoder):
+    """Multiple globals: two convolutions on the folded map give 5x5 vectors, `y` (N, Y, 5, 5); there is no fc.
+
+    The paper's vectors have 192 numbers: use code_size 192.
+    """
+
+    layers = ("conv", "y")
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__(code_size)
+        self.y = nn.Sequential(conv_block(self.channels, code_size, 3, 1, 0), conv_block(code_size, code_size, 1, 1, 0))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.fold(images)
+        return {"local": maps, "conv": maps, "y": self.y(maps)}
+
+
+class _Folded32(_FoldedEncoder):
+    image_size, channels = 32, 1024
+
+    def build_convs(self) -> nn.Module:
+        return resnet_convs()
+
+
+class _Folded64(_FoldedEncoder):
+    image_size, channels = 64, 192
+
+    def build_convs(self) -> nn.Module:
+        return nn.Sequential(*alexnet_convs())
+
+
+@encoder("folded32")
+class FoldedResNet32(_Folded32, _FoldedSingle):
+    """Folded ResNet for 32x32 images: crops of 8, local and conv 1024x7x7, fc 1024."""
+
+    hidden = (1024,)
+
+
+@encoder("folded64")
+class FoldedAlexNet64(_Folded64, _FoldedSingle):
+    """Folded AlexNet for 64x64 images: crops of 16, local and conv 192x7x7, fc 4096."""
+
+    hidden = (4096, 4096)
+
+
+@encoder("folded32_globals")
+class FoldedResNetGlobals32(_Folded32, _FoldedGlobals):
+    """Folded ResNet with 5x5 global vectors."""
+
+
+@encoder("folded64_globals")
+class FoldedAlexNetGlobals64(_Folded64, _FoldedGlobals):
+    """Folded AlexNet with 5x5 global vectors."""
 
 
 if TYPE_CHECKING:

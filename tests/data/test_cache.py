@@ -14,7 +14,5 @@ def test_directory_follows_the_environment(monkeypatch):
     assert cache.directory() == Path("/third/.cache/deep-infomax")
 
 
-def test_unknown_key_is_not_there(cache):  # the fixture sets an empty folder
-    from dim.data.cache import read
-
-    assert read("0" * 64, "x") is None
+def test_unknown_key_is_not_there():
+    assert cache.read("0" * 64, "x") is None

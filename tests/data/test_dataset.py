@@ -44,11 +44,10 @@ def test_validation_does_not_depend_on_global_seeds():
 
 
 def test_the_validation_images_never_change():
-    # These rows are part of every published validation number.
-    assert numbers(split_validation(numbered([5, 5]), 4)[1]) == FIXED_ROWS
-
-
-FIXED_ROWS = [0, 0, 0, 0]
+    # Numbers on a validation split can be compared only as long as these rows stay.
+    labels = torch.arange(20) % 2
+    images = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 3, 2, 2)
+    assert split_validation(Split(images, labels), 6)[1].images[:, 0, 0, 0].tolist() == [3, 4, 7, 8, 11, 16]
 
 
 def test_no_validation_leaves_the_split_alone():
@@ -85,6 +84,6 @@ def test_resizing_is_antialiased_and_keeps_constants():
     images = torch.full((3, 3, 8, 8), 77, dtype=torch.uint8)
     assert torch.equal(resized(images, 4), images[..., :4, :4])
     stripes = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    stripes[..., ::2] = 200  # without antialiasing a reduction picks out single stripes
-    assert (resized(stripes, 2).float() - 100).abs().max() <= 2
+    stripes[..., [1, 2, 5, 6]] = 200  # without antialiasing a reduction to a quarter looks at these columns only
+    assert (resized(stripes, 2).float() - 100).abs().max() < 30
     assert resized(images, 8) is images

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -50,17 +51,15 @@ def serve():
         source = Server(**behaviour)
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802
+            def do_GET(self):
                 source.answer(self)
 
             def log_message(self, *_):
                 pass
 
             def handle(self):
-                try:
+                with contextlib.suppress(OSError):  # the client hung up
                     super().handle()
-                except OSError:
-                    pass  # the client hung up
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

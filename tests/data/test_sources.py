@@ -12,11 +12,11 @@ def test_digits_are_scikit_learns():
     assert dataset.test.images.shape == (360, 3, 8, 8)
     assert dataset.classes == tuple("0123456789")
     digits = load_digits()
-    expected = {tuple(image.reshape(-1).astype(int)) + (label,) for image, label in zip(digits.images, digits.target)}
+    expected = {(*map(int, row), int(label)) for row, label in zip(digits.data, digits.target, strict=True)}
     images = torch.cat([dataset.train.images, dataset.test.images])
     levels = (images.float() * 16 / 255).round().long()
     labels = torch.cat([dataset.train.labels, dataset.test.labels])
-    found = {tuple(levels[i, 0].reshape(-1).tolist()) + (int(labels[i]),) for i in range(len(labels))}
+    found = {(*levels[i, 0].reshape(-1).tolist(), int(labels[i])) for i in range(len(labels))}
     assert found == expected
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])

@@ -20,10 +20,40 @@ def test_every_encoder_names_its_outputs_and_can_be_probed(name):
     assert encoder.training == training
     outputs = encoder(images)
     assert {name: tuple(value.shape[1:]) for name, value in outputs.items()} == shapes
-    assert set(LAYERS) <= set(shapes)
+    assert set(encoder.layers) <= set(shapes)
+    assert encoder.layers == LAYERS or "globals" in name
     features = encoder.features(images)
-    assert all(features[layer].shape[0] == 4 and features[layer].ndim == 2 for layer in LAYERS)
-    assert features["y"].shape == (4, 10)
+    assert tuple(features) == encoder.layers
+    assert all(features[layer].shape[0] == 4 and features[layer].ndim == 2 for layer in features)
+    assert features["y"].shape == (4, 10 * (25 if "globals" in name else 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("conv64", {"local": (256, 8, 8), "conv": (512, 4, 4), "fc": (1024,)}),
+        ("alexnet64", {"local": (384, 15, 15), "conv": (192, 7, 7), "fc": (4096,)}),
+        ("folded32", {"local": (1024, 7, 7), "conv": (1024, 7, 7), "fc": (1024,)}),
+        ("folded64", {"local": (192, 7, 7), "conv": (192, 7, 7), "fc": (4096,)}),
+        ("folded32_globals", {"local": (1024, 7, 7), "y": (64, 5, 5)}),
+    ],
+)
+def test_shapes(name, shapes):
+    found = build_encoder(name, 64).shapes()
+    assert {output: found[output] for output in shapes} == shapes
+
+
+@pytest.mark.parametrize("name", ["folded32", "folded64"])
+def test_a_folded_position_sees_its_crop_alone(name):
+    encoder = build_encoder(name, 64).eval()
+    size, crop = encoder.image_size, encoder.image_size // 4
+    images = torch.rand(1, 3, size, size) * 2 - 1
+    changed = images.clone()
+    changed[:, :, :crop, crop : 2 * crop] += 1  # rows of the first crops, columns of the crops 1, 2 and 3
+    with torch.no_grad():
+        same = (encoder(images)["local"] == encoder(changed)["local"]).all(1)[0]
+    different = {tuple(place) for place in (~same).nonzero().tolist()}
+    assert different == {(row, column) for row in (0, 1) for column in (1, 2, 3)}
 
 
 def test_fc_and_local_come_after_relu_and_y_is_linear():

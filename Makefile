@@ -1,0 +1,35 @@
+# make demo   install into .venv and run the main job on data that needs no download
+# make test   install into .venv, then lint, types and tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := configs/budget/demo.yaml
+
+.PHONY: demo test install install-dev clean
+
+demo: install
+	$(BIN)/dim fit --config configs/digits/supervised.yaml --config $(DEMO) --overwrite true
+	$(BIN)/dim fit --config configs/digits/dim_local_infonce.yaml --config $(DEMO) --config configs/budget/cpu_dim.yaml --overwrite true
+	$(BIN)/dim evaluate runs/digits/supervised
+	$(BIN)/dim evaluate runs/digits/dim_local_infonce
+
+test: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,170 @@
+"""`dim evaluate`: everything that is measured on a frozen encoder, from the command line."""
+
+import csv
+import dataclasses
+import importlib.metadata
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from dim import checkpoints
+from dim.allocator import keep_memory
+from dim.data.sources import Source, load_dataset
+from dim.errors import UserError
+from dim.evaluation.progress import bars
+from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, ProtocolName, ResultFile
+from dim.evaluation.protocol import evaluate as run_protocol
+from dim.files import replacing, sha256
+from dim.networks.encoders import LAYERS
+from dim.reproduction import tables
+from dim.version import __version__
+
+
+@dataclasses.dataclass
+class EvaluationData:
+    """Which images to encode; by default those that the encoder was trained on.
+
+    Attributes:
+        root: folder with the data.
+        source: cifar10, cifar100, digits or folder.
+        download: fetch CIFAR if it is not in root.
+    """
+
+    root: str | None = None
+    source: Source | None = None
+    download: bool = False
+
+
+def evaluate(
+    checkpoint: str,
+    data: EvaluationData = EvaluationData(),  # noqa: B008 (a parser reads the default)
+    only: str = ",".join(EVALUATIONS),
+    layers: str = ",".join(LAYERS),
+    protocol: ProtocolName = "quick",
+    seed: int = 0,
+    seeds: int = 1,
+    device: str = "auto",
+    output: str | None = None,
+) -> dict[str, Any]:
+    """Fits probes and SVMs on a frozen encoder and prints their test accuracies beside the paper's.
+
+    Run again, it does only what is missing from the results file.
+
+    Args:
+        checkpoint: a run's folder or a checkpoint file.
+        data: the images.
+        only: evaluations to run, separated by commas.
+        layers: encoder outputs to evaluate, separated by commas.
+        protocol: quick takes minutes on two cores, full is the paper's training of the probes.
+        seed: the first seed.
+        seeds: number of seeds.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
+        output: the results file; by default evaluation.json in the run's folder or beside the checkpoint.
+
+    Returns:
+        The content of the results file.
+    """
+    file = checkpoints.find_checkpoint(checkpoint)
+    content = checkpoints.read_checkpoint(file)
+    encoder = checkpoints.encoder_from(content, file)
+    place = choose_device(device)
+    trained = content.get("datamodule_hyper_parameters", {})
+    source = data.source or trained.get("source")
+    root = data.root or trained.get("root")
+    if source is None or root is None:
+        raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
+    dataset = load_dataset(source, root, data.download, encoder.image_size if source in ("digits", "folder") else None)
+    size = dataset.train.images.shape[-1]
+    if size != encoder.image_size:
+        raise UserError(f"the encoder takes images of {encoder.image_size} pixels, {source} has {size}")
+    run = content.get("run", {})
+    settings = dataclasses.asdict(PROTOCOLS[protocol])
+    all_seeds = list(range(seed, seed + seeds))
+    identity = {
+        "checkpoint_sha256": sha256(file),
+        "data": {"source": source, "fingerprint": dataset.fingerprint},
+        "protocol": {"name": protocol, **settings},
+        "seeds": all_seeds,
+    }
+    about = {
+        "checkpoint": str(file),
+        "name": run.get("name"),
+        "model": run.get("model"),
+        "epoch": content.get("epoch"),
+        "global_step": content.get("global_step"),
+        "training_config": run.get("config"),
+        "versions": versions(),
+        "device": str(place),
+    }
+    path = Path(output) if output else _home(file) / "evaluation.json"
+    results_file = ResultFile(path, identity, about)
+    with bars() as progress:
+        results = run_protocol(
+            encoder,
+            dataset,
+            results_file,
+            PROTOCOLS[protocol],
+            only.split(","),
+            layers.split(","),
+            all_seeds,
+            place,
+            progress,
+        )
+    if "classifier" in content and results_file.missing("classifier", ["y"]):
+        # A supervised run's own classifier, on the test split after its last epoch.
+        results_file.add("classifier", {"y": content["classifier"]}, 0.0)
+    table = tables.rows(results, source, run.get("name") or "")
+    title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
+    tables.print_rows(table, title)
+    _write_csv(path.with_suffix(".csv"), table)
+    print(f"results: {path} and {path.with_suffix('.csv')}")
+    return results_file.content
+
+
+def _home(file: Path) -> Path:
+    """Where results of a checkpoint belong: the run's folder if it lies in one."""
+    return file.parent.parent if file.parent.name == checkpoints.FOLDER else file.parent
+
+
+def _write_csv(path: Path, table: list[dict[str, Any]]) -> None:
+    with replacing(path, "w") as file:
+        writer = csv.DictWriter(file, list(table[0]) if table else ["evaluation"])
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` or a device's name as a device that is there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package (with its commit, in a checkout) and of what its numbers depend on."""
+    found = {
+        name: importlib.metadata.version(name)
+        for name in ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "scikit-learn", "numpy")
+    }
+    folder = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=folder, capture_output=True, text=True
+    )
+    return {"deep-infomax": __version__, "commit": commit.stdout.strip(), **found}
+
+
+def run(arguments: list[str]) -> None:
+    """Runs `dim evaluate ARGUMENTS`."""
+    keep_memory()
+    parser = ArgumentParser(prog="dim evaluate", exit_on_error=False)
+    parser.add_function_arguments(evaluate, as_positional=True)
+    options = parser.instantiate_classes(parser.parse_args(arguments))
+    evaluate(**options)

@@ -1,0 +1,223 @@
+"""The MLP probe of Table 1: one hidden layer of 200 units on frozen features."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dim.errors import UserError
+from dim.evaluation.features import Standardiser, check_features, percent, split
+from dim.evaluation.progress import Report, silent
+
+EVALUATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class MLPProbe:
+    """The probe and its training. The defaults are a short schedule of this project; see `published`.
+
+    Attributes:
+        hidden: units of the hidden layer.
+        dropout: probability, applied before batch normalisation as published.
+        decay: "cosine" to zero over all steps, or "steps": times 0.1 at each of `milestones` (epochs).
+        standardise: features by the training rows' mean and deviation.
+        last: epochs at the end over which `accuracy_last` averages.
+        validation: share of the training rows held out to choose an epoch; 0 trains on all rows.
+    """
+
+    hidden: int = 200
+    dropout: float = 0.1
+    epochs: int = 10
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 0.0
+    decay: Literal["cosine", "steps"] = "cosine"
+    milestones: tuple[int, ...] = (50, 100)
+    standardise: bool = True
+    last: int = 1
+    validation: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def published(cls, epochs: int = 1000, **changes: Any) -> "MLPProbe":
+        """The paper's training: 1000 epochs, the accuracy averaged over the last 100.
+
+        The paper also tuned dropout and weight decay on the test set; here they stay at 0.1 and 0.
+        """
+        paper: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": 64,
+            "learning_rate": 1e-4,
+            "decay": "steps",
+            "standardise": False,
+            "last": min(100, epochs),
+        }
+        return cls(**(paper | changes))
+
+
+class Net(nn.Module):
+    """linear -> dropout -> batch norm -> ReLU -> linear, with a random stream of its own.
+
+    Args:
+        features, classes: sizes of input (B, features) and output (B, classes).
+    """
+
+    def __init__(
+        self, features: int, classes: int, hidden: int, dropout: float, seed: int, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(features, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.second = nn.Linear(hidden, classes)
+        self.keep = 1 - dropout
+        # Drawn on the CPU, so that every device starts from the same weights; PyTorch's default range.
+        generator = torch.Generator().manual_seed(seed)
+        for layer in (self.first, self.second):
+            bound = layer.in_features**-0.5
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        self.to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        hidden = self.first(features)
+        if self.training and self.keep < 1:
+            kept = torch.empty_like(hidden).bernoulli_(self.keep, generator=self.generator)
+            hidden = hidden * kept / self.keep
+        return self.second(functional.relu(self.norm(hidden)))
+
+
+class Fitting:
+    """One layer's probe while it is being fitted: net, optimiser, learning rate, results of each epoch."""
+
+    def __init__(self, probe: MLPProbe, features: Tensor, rows: Tensor | None, classes: int, steps: int) -> None:
+        device = features.device
+        self.features = features
+        self.standardiser: Standardiser | None = None
+        if probe.standardise:
+            self.standardiser = Standardiser.fit(features if rows is None else features[rows])
+        self.net = Net(features.shape[1], classes, probe.hidden, probe.dropout, probe.seed, device)
+        self.optimiser = torch.optim.Adam(
+            self.net.parameters(),
+            probe.learning_rate,
+            probe.betas,
+            weight_decay=probe.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        schedulers = torch.optim.lr_scheduler
+        self.scheduler: torch.optim.lr_scheduler.LRScheduler
+        if probe.decay == "cosine":
+            self.scheduler = schedulers.CosineAnnealingLR(self.optimiser, steps * probe.epochs)
+        else:
+            milestones = [steps * epoch for epoch in probe.milestones]
+            self.scheduler = schedulers.MultiStepLR(self.optimiser, milestones, gamma=0.1)
+        self.loss = torch.zeros((), device=device)
+        self.losses: list[float] = []
+        self.test: list[float] = []
+        self.validation: list[float] = []
+
+    def prepared(self, features: Tensor) -> Tensor:
+        """A batch as the net sees it."""
+        return self.standardiser(features) if self.standardiser else features
+
+    def step(self, rows: Tensor, labels: Tensor) -> None:
+        """One Adam step on a batch of row numbers."""
+        loss = functional.cross_entropy(self.net(self.prepared(self.features[rows])), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.scheduler.step()
+        self.loss += loss.detach()
+
+    @torch.no_grad()
+    def accuracy(self, features: Tensor, labels: Tensor) -> float:
+        """Accuracy in percent in evaluation mode."""
+        self.net.eval()
+        parts = [self.net(self.prepared(part)).argmax(1) for part in features.split(EVALUATION_ROWS)]
+        self.net.train()
+        return percent(torch.cat(parts), labels)
+
+
+def mlp(
+    train_features: Mapping[str, Tensor],
+    train_labels: Tensor,
+    test_features: Mapping[str, Tensor],
+    test_labels: Tensor,
+    probe: MLPProbe | None = None,
+    progress: Report | None = None,
+) -> dict[str, dict[str, Any]]:
+    """MLP probes of several layers, fitted side by side in one loop over the batches.
+
+    All layers see the same batches; each has its own net, optimiser and random stream, so that its result is
+    the same whichever other layers are fitted.
+
+    Args:
+        train_features, test_features: layer -> (N, D) float32, all on one device.
+        train_labels, test_labels: (N,) int64 from 0 upwards.
+        probe: by default `MLPProbe()`.
+
+    Returns:
+        layer -> `accuracy` on the test rows after the last epoch; `accuracy_last`, the mean over the last
+        `probe.last` epochs (the paper's way); `accuracy_selected`, at the epoch best on the held-out training
+        rows, and that `selected_epoch` and its `validation_accuracy` (with `probe.validation` only);
+        `test_accuracies` and `train_losses` (nats) of every epoch. Percent.
+
+    Raises:
+        UserError: wrong types or shapes, no epochs, fewer than two training rows.
+    """
+    probe = probe or MLPProbe()
+    if probe.epochs < 1 or not 1 <= probe.last <= probe.epochs:
+        raise UserError(f"mlp: need epochs >= last >= 1, found epochs {probe.epochs}, last {probe.last}")
+    for layer in train_features:
+        check_features(f"mlp, layer {layer}, training", train_features[layer], train_labels)
+        check_features(f"mlp, layer {layer}, test", test_features[layer], test_labels)
+    device = train_labels.device
+    kept, held = None, None
+    rows = torch.arange(len(train_labels))
+    if probe.validation:
+        rows, held = split(len(train_labels), probe.validation, probe.seed)
+        kept, held = rows.to(device), held.to(device)
+    if len(rows) < 2:
+        raise UserError("mlp: batch normalisation needs at least two training rows")
+    batch = min(probe.batch_size, len(rows))
+    steps, classes = len(rows) // batch, int(train_labels.max()) + 1
+    fittings = {layer: Fitting(probe, features, kept, classes, steps) for layer, features in train_features.items()}
+    order = torch.Generator().manual_seed(probe.seed)
+    report = progress or silent
+    for epoch in range(probe.epochs):
+        shuffled = rows[torch.randperm(len(rows), generator=order)].to(device)
+        for step in range(steps):
+            chosen = shuffled[step * batch : (step + 1) * batch]
+            labels = train_labels[chosen]
+            for fitting in fittings.values():
+                fitting.step(chosen, labels)
+            report("mlp", (epoch + (step + 1) / steps) / probe.epochs)
+        for layer, fitting in fittings.items():
+            fitting.losses.append(fitting.loss.item() / steps)
+            fitting.loss.zero_()
+            fitting.test.append(fitting.accuracy(test_features[layer], test_labels))
+            if held is not None:
+                fitting.validation.append(fitting.accuracy(train_features[layer][held], train_labels[held]))
+    return {layer: results(fitting, probe) for layer, fitting in fittings.items()}
+
+
+def results(fitting: Fitting, probe: MLPProbe) -> dict[str, Any]:
+    """The numbers of one layer; see `mlp`."""
+    result: dict[str, Any] = {
+        "accuracy": fitting.test[-1],
+        "accuracy_last": statistics.fmean(fitting.test[-probe.last :]),
+        "test_accuracies": fitting.test,
+        "train_losses": fitting.losses,
+    }
+    if fitting.validation:
+        best = max(range(probe.epochs), key=lambda epoch: fitting.validation[epoch])
+        result["accuracy_selected"] = fitting.test[best]
+        result["selected_epoch"] = best + 1
+        result["validation_accuracy"] = fitting.validation[best]
+    return result

@@ -1,0 +1,54 @@
+"""BiGAN: encoder and generator against a discriminator of (image, code) pairs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dim import adversarial
+from dim.data.loader import Batch
+from dim.models.autoencoder import latent_noise
+from dim.models.base import Model, Step
+from dim.networks.decoders import Decoder
+from dim.networks.discriminators import JointDiscriminator
+from dim.objectives import jsd
+
+
+class BiGAN(Model):
+    """The discriminator tells (x, E(x)) from (G(z), z), z ~ N(0, I); encoder and generator fool it, both directions.
+
+    Args:
+        gradient_penalty: weight of the discriminator's gradient penalty on (x, E(x)).
+    """
+
+    def __init__(self, gradient_penalty: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.generator_network = Decoder(self.code_size, self.encoder.image_size)
+        self.generator_network.to(memory_format=torch.channels_last)
+        self.discriminator = JointDiscriminator(self.encoder.image_size, self.code_size)
+        self.discriminator.to(memory_format=torch.channels_last)
+
+    def losses(self, batch: Batch) -> Step:
+        z = self._noise(len(batch.images))
+        encoded = batch.images, self.encoder(batch.images)["y"]
+        generated = self.generator_network(z), z
+        judge = adversarial.frozen(self.discriminator)
+        # Each is told the other's label: encoded pairs count as generated, generated ones as encoded.
+        fooled = {
+            "encoder": softplus(judge(*encoded)).mean(),
+            "generator": softplus(-judge(*generated)).mean(),
+        }
+        real, fake = (self.discriminator(*(side.detach() for side in pair)) for pair in (encoded, generated))
+        penalty = adversarial.gradient_penalty(self.discriminator, *encoded)
+        resisted = adversarial.discriminator_loss(jsd, real, fake) + self.hparams["gradient_penalty"] * penalty
+        accuracy = adversarial.accuracy(real, fake)
+        return Step({**fooled, "discriminator": resisted}, {"discriminator_accuracy": accuracy})
+
+    def _noise(self, rows: int) -> Tensor:
+        return self.random(lambda n, g: latent_noise(n, self.code_size, g), rows)
+
+    def pictures(self, images: Tensor) -> dict[str, Tensor]:
+        reconstructions = self.generator_network(self.encoder(images)["y"])
+        samples = self.generator_network(self._noise(len(images)))
+        return {"images": images, "reconstructions": reconstructions, "samples": samples}

@@ -1,0 +1,66 @@
+"""Noise as targets (Bojanowski and Joulin 2017): each image is drawn to a point of the sphere, points are swapped."""
+
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dim import adversarial, distributed
+from dim.data.loader import Batch
+from dim.errors import UserError
+from dim.models.base import Model, Step
+
+
+def reassign(codes: Tensor, targets: Tensor) -> Tensor:
+    """The permutation of the targets (N, Y) that has the least summed squared distance to the codes (N, Y).
+
+    The Hungarian method; for unit vectors distance and cosine order assignments alike.
+    """
+    cost = torch.cdist(codes.float(), targets.float()).square()
+    _, columns = linear_sum_assignment(cost.cpu().numpy())
+    return torch.from_numpy(columns).to(codes.device)
+
+
+class NoiseAsTargets(Model):
+    """Squared distance of normalised codes to fixed targets, one for each training image.
+
+    In some epochs the targets of a batch are re-assigned among its images before the step. Targets and their
+    assignment are part of the checkpoint. Held-out images have no target: validation and test report the
+    distance to the nearest one.
+
+    Args:
+        period: re-assign in every such epoch: 2 is the lab's alternation, 3 the original's.
+    """
+
+    def __init__(self, period: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if period < 1:
+            raise UserError(f"period is {period}: it must be 1 (every epoch) or more")
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if not hasattr(self, "targets"):
+            self.make_targets(len(self.trainer.datamodule.splits["train"].labels))
+
+    def make_targets(self, images: int) -> None:
+        """Draws the targets, the same for every seed of training, and assigns them in order."""
+        targets = adversarial.sample_prior("sphere", images, self.code_size, torch.Generator().manual_seed(0))
+        self.register_buffer("targets", targets)
+        self.register_buffer("assignment", torch.arange(images))
+
+    def losses(self, batch: Batch) -> Step:
+        codes = normalize(self.encoder(batch.images)["y"])
+        if not self.training:
+            nearest = 2 - 2 * (codes @ self.targets.T).amax(1)
+            return Step({"distance": nearest.mean()}, {})
+        chosen = self.assignment[batch.indices]
+        moved = chosen.new_zeros(())
+        if self.current_epoch % self.hparams["period"] == 0:
+            before, chosen = chosen, chosen[reassign(codes.detach(), self.targets[chosen])]
+            moved = (chosen != before).float().mean()
+            # Every process keeps the whole assignment; their batches are disjoint.
+            self.assignment[distributed.gather(batch.indices)] = distributed.gather(chosen)
+        distance = (codes - self.targets[chosen]).square().sum(1).mean()
+        return Step({"distance": distance}, {"reassigned": moved.float()})

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn import functional
+
+from dim.errors import UserError
+from dim.evaluation.features import Standardiser
+from dim.evaluation.linear import Softmax, linear
+
+
+@pytest.mark.parametrize("cost", [1e-4, 1e-2, 1.0])
+def test_reaches_scikit_learn(digits, cost):
+    features = Standardiser.fit(digits.train)(digits.train)
+    problem = Softmax(features, digits.train_labels)
+    fit = problem.fit(cost, problem.zero_weights())
+    # A constant feature instead of an intercept, which scikit-learn would not regularise.
+    rows = torch.cat([features, torch.ones(len(features), 1)], dim=1).double()
+    theirs = LogisticRegression(C=cost, fit_intercept=False, tol=1e-6, max_iter=5000)
+    theirs.fit(rows.numpy(), digits.train_labels.numpy())
+
+    def objective(weights):
+        entropy = functional.cross_entropy(rows @ weights.T, digits.train_labels, reduction="sum")
+        return (0.5 * weights.square().sum() + cost * entropy).item()
+
+    minimum = objective(torch.tensor(theirs.coef_))
+    assert fit.objective == pytest.approx(objective(fit.weights), rel=1e-5)
+    assert fit.objective == pytest.approx(minimum, rel=1e-5)
+    assert fit.gap <= 1e-5
+    assert fit.objective * (1 - fit.gap) <= minimum * (1 + 1e-6)
+
+
+def test_result_of_a_whole_evaluation(digits):
+    arguments = (digits.train, digits.train_labels, digits.test, digits.test_labels)
+    result = linear(*arguments)
+    assert result["accuracy"] > 93
+    assert result["converged"]
+    assert 0 < result["cross_entropy"] < 0.3
+    assert result == linear(*arguments)
+
+
+def test_chance_on_shuffled_labels(shuffled):
+    arguments = (shuffled.train, shuffled.train_labels, shuffled.test, shuffled.test_labels)
+    assert 4 < linear(*arguments, costs=[1e-3])["accuracy"] < 18
+
+
+def test_bad_arguments_are_named(digits):
+    with pytest.raises(UserError, match="costs must be positive"):
+        linear(digits.train, digits.train_labels, digits.test, digits.test_labels, costs=[])
+    low = digits.train_labels < 5
+    with pytest.raises(UserError, match="test label 9"):
+        linear(digits.train[low], digits.train_labels[low], digits.test, digits.test_labels)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from dim.errors import UserError
+from dim.evaluation.mlp import MLPProbe, Net, mlp
+
+QUICK = MLPProbe(epochs=8, batch_size=64, learning_rate=3e-3)
+
+
+def layers(features):
+    return {"fc": features, "y": features[:, 20:40].contiguous()}
+
+
+def test_layers_do_not_depend_on_each_other(digits):
+    arguments = (digits.train_labels, layers(digits.test), digits.test_labels)
+    both = mlp(layers(digits.train), *arguments, QUICK)
+    test = {"y": layers(digits.test)["y"]}
+    alone = mlp({"y": layers(digits.train)["y"]}, digits.train_labels, test, digits.test_labels, QUICK)
+    assert both["fc"]["accuracy"] > 93
+    assert both["y"] == alone["y"]
+    assert both["y"]["accuracy"] < both["fc"]["accuracy"]
+
+
+def test_chance_on_shuffled_labels(shuffled):
+    result = mlp({"fc": shuffled.train}, shuffled.train_labels, {"fc": shuffled.test}, shuffled.test_labels, QUICK)
+    assert 4 < result["fc"]["accuracy"] < 18
+
+
+def test_last_and_selected_accuracies_are_those_of_their_epochs(digits):
+    probe = MLPProbe(epochs=5, batch_size=64, last=3, validation=0.2)
+    result = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
+    assert len(result["test_accuracies"]) == 5
+    assert result["accuracy"] == result["test_accuracies"][-1]
+    assert result["accuracy_last"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
+    assert result["accuracy_selected"] == result["test_accuracies"][result["selected_epoch"] - 1]
+    assert result["validation_accuracy"] > 50
+
+
+def test_published_schedule():
+    probe = MLPProbe.published(epochs=20)
+    assert (probe.batch_size, probe.learning_rate, probe.betas) == (64, 1e-4, (0.5, 0.999))
+    assert (probe.dropout, probe.hidden, probe.decay, probe.milestones) == (0.1, 200, "steps", (50, 100))
+    assert (probe.last, probe.standardise) == (20, False)
+    assert MLPProbe.published().last == 100
+
+
+def test_published_learning_rate_falls_at_the_milestones(digits):
+    # A probe whose rate has fallen by ten twice hardly moves any more.
+    falling = MLPProbe.published(epochs=3, milestones=(1, 2), learning_rate=1e-3)
+    constant = MLPProbe.published(epochs=3, milestones=(), learning_rate=1e-3)
+    arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
+    fallen, free = (mlp(*arguments, probe)["fc"]["train_losses"] for probe in (falling, constant))
+    assert fallen[0] == free[0]
+    assert fallen[2] > free[2] + 0.05
+
+
+def test_net_drops_units_in_training_only():
+    net = Net(10, 3, hidden=2000, dropout=0.25, seed=0, device=torch.device("cpu"))
+    seen = []
+    net.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batch = torch.randn(50, 10, generator=torch.Generator().manual_seed(0))
+    net(batch)
+    net.eval()
+    net(batch)
+    dropped, whole = seen
+    zeros = dropped == 0
+    assert zeros.float().mean() == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(dropped[~zeros], whole[~zeros] / 0.75)
+
+
+def test_bad_arguments_are_named(digits):
+    arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
+    with pytest.raises(UserError, match="epochs >= last >= 1"):
+        mlp(*arguments, MLPProbe(epochs=2, last=3))
+    with pytest.raises(UserError, match="layer fc, training: labels must be int64"):
+        mlp({"fc": digits.train}, digits.train_labels[:5], {"fc": digits.test}, digits.test_labels)

@@ -1,0 +1,144 @@
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from dim.data.loader import Batch
+from dim.errors import UserError
+from dim.models import DeepInfoMax
+
+SMALL = {"units": 32, "width": 32, "code_size": 16}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    digits = torch.tensor(load_digits().images[:32] / 8 - 1, dtype=torch.float32)
+    images = torch.nn.functional.interpolate(digits[:, None], size=32).expand(-1, 3, -1, -1)
+    return Batch(images, torch.zeros(32, dtype=torch.int64), torch.arange(32))
+
+
+def moved(model, batch, names):
+    """Which networks feel the sum of the losses called `names`."""
+    model.zero_grad()
+    model.reseed(0, 0)
+    step = model.losses(batch)
+    torch.stack([step.losses[name] for name in names]).sum().backward()
+    return {
+        part
+        for part, module in {
+            "encoder": model.encoder,
+            **dict(model.critics),
+            "discriminator": getattr(model, "discriminator", torch.nn.Module()),
+        }.items()
+        if any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+    }
+
+
+def test_each_loss_moves_exactly_its_players(batch):
+    model = DeepInfoMax(alpha=0.5, beta=0.1, gamma=0.1, **SMALL)
+    assert set(model.losses(batch).losses) == {"global", "local", "prior", "discriminator"}
+    assert moved(model, batch, ["global"]) == {"encoder", "global"}
+    assert moved(model, batch, ["local"]) == {"encoder", "local"}
+    assert moved(model, batch, ["prior"]) == {"encoder"}
+    assert moved(model, batch, ["discriminator"]) == {"discriminator"}
+
+
+def test_a_part_of_weight_zero_is_not_built(batch):
+    local = DeepInfoMax(alpha=0.0, beta=1.0, gamma=0.0, **SMALL)
+    assert set(local.critics) == {"local"}
+    assert not hasattr(local, "discriminator")
+    assert set(local.losses(batch).losses) == {"local"}
+    with pytest.raises(UserError, match="alpha and beta are both 0"):
+        DeepInfoMax(alpha=0.0, beta=0.0, **SMALL)
+
+
+def test_weights_scale_their_losses(batch):
+    values = {}
+    for weight in (1.0, 3.0):
+        torch.manual_seed(0)
+        model = DeepInfoMax(alpha=weight, beta=weight, gamma=weight, **SMALL)
+        model.reseed(0, 0)
+        values[weight] = model.losses(batch).losses
+    for part in ("global", "local", "prior"):
+        torch.testing.assert_close(values[3.0][part], 3 * values[1.0][part])
+    torch.testing.assert_close(values[3.0]["discriminator"], values[1.0]["discriminator"])
+
+
+@pytest.mark.parametrize("prior", ["uniform", "gaussian", "ball", "sphere"])
+@pytest.mark.parametrize("objective", ["jsd", "dv", "infonce"])
+def test_the_encoder_fools_the_discriminator_which_resists(batch, prior, objective):
+    torch.manual_seed(0)
+    model = DeepInfoMax(gamma=1.0, prior=prior, prior_objective=objective, gradient_penalty=0.0, **SMALL)
+    named = {"encoder": "prior", "discriminator": "discriminator"}
+
+    def discriminator_loss():
+        model.reseed(0, 0)
+        with torch.enable_grad():
+            return float(model.losses(batch).losses["discriminator"])
+
+    # First a discriminator that has learnt something, then one step of each player on its own.
+    optimiser = torch.optim.Adam(model.discriminator.parameters(), 1e-3)
+    before = discriminator_loss()
+    for _ in range(30):
+        optimiser.zero_grad()
+        model.reseed(0, 0)
+        model.losses(batch).losses["discriminator"].backward()
+        optimiser.step()
+    trained = discriminator_loss()
+    assert trained < before
+    for player, loss in named.items():
+        module = getattr(model, player)
+        state = {name: value.clone() for name, value in module.state_dict().items()}
+        model.zero_grad()
+        model.reseed(0, 0)
+        model.losses(batch).losses[loss].backward()
+        norm = sum(p.grad.square().sum() for p in module.parameters() if p.grad is not None).sqrt()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad, alpha=1e-3 / float(norm))
+        after = discriminator_loss()
+        assert after > trained if player == "encoder" else after < trained, (player, trained, after)
+        module.load_state_dict(state)
+
+
+def test_estimates_are_reported_in_nats_where_they_exist(batch):
+    infonce = DeepInfoMax(gamma=0.0, local_objective="infonce", **SMALL).losses(batch)
+    jsd = DeepInfoMax(gamma=0.0, local_objective="jsd", **SMALL).losses(batch)
+    assert float(infonce.metrics["local_nats"]) == pytest.approx(
+        float(-infonce.losses["local"]) + torch.log(torch.tensor(1.0 + 31 * 64)).item(), abs=1e-4
+    )
+    assert "local_nats" not in jsd.metrics
+
+
+def test_randomness_is_a_function_of_epoch_and_batch(batch):
+    model = DeepInfoMax(gamma=1.0, negatives=2, local_critic="concat", occlusion=True, coordinates="relative", **SMALL)
+    model.eval()
+    losses = []
+    for epoch, index in ((0, 0), (0, 1), (0, 0)):
+        model.reseed(epoch, index)
+        losses.append({name: float(value) for name, value in model.losses(batch).losses.items()})
+    assert losses[0] == losses[2]
+    assert all(losses[0][name] != losses[1][name] for name in losses[0])
+
+
+def test_structure_tasks_add_their_losses(batch):
+    model = DeepInfoMax(gamma=0.0, coordinates="absolute", occlusion=True, **SMALL)
+    step = model.losses(batch)
+    assert set(step.losses) == {"local", "coordinates"}
+    assert "coordinates_accuracy" in step.metrics
+
+
+@pytest.mark.parametrize("objective", ["tuba", "interpolated"])
+def test_learned_baselines_are_trained_with_the_critic(batch, objective):
+    model = DeepInfoMax(gamma=0.0, local_objective=objective, negatives=2, local_critic="concat", **SMALL)
+    model.losses(batch).losses["local"].backward()
+    assert all(p.grad is not None for p in model.baselines.parameters())
+
+
+def test_multiple_globals_are_each_scored(batch):
+    model = DeepInfoMax(gamma=0.1, encoder="folded32_globals", code_size=8, units=16)
+    small = Batch(batch.images[:4], batch.labels[:4], batch.indices[:4])
+    step = model.losses(small)
+    assert float(step.metrics["local_nats"]) <= torch.log(torch.tensor(1 + 3 * 49.0)).item()
+    step.losses["local"].backward()
+    assert all(p.grad is not None for p in model.encoder.parameters())

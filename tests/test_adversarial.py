@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dim import adversarial
+from dim.networks.discriminators import CodeDiscriminator
+from dim.objectives import dv, jsd
+
+
+def samples(prior, rows=4000, size=3):
+    return adversarial.sample_prior(prior, rows, size, torch.Generator().manual_seed(0))
+
+
+def test_priors_have_their_moments_and_supports():
+    uniform, gaussian, ball, sphere = (samples(prior) for prior in ("uniform", "gaussian", "ball", "sphere"))
+    assert uniform.min() >= 0
+    assert uniform.max() <= 1
+    assert float(uniform.var()) == pytest.approx(1 / 12, rel=0.05)
+    assert float(gaussian.var()) == pytest.approx(1, rel=0.05)
+    torch.testing.assert_close(sphere.norm(dim=1), torch.ones(4000))
+    # The radius of a uniform point in a ball of d dimensions has mean d / (d + 1).
+    assert float(ball.norm(dim=1).mean()) == pytest.approx(3 / 4, rel=0.02)
+    assert float(ball.norm(dim=1).max()) <= 1
+    with pytest.raises(ValueError, match="unknown prior"):
+        samples("cauchy")
+
+
+def test_codes_are_mapped_where_the_prior_lives():
+    y = torch.randn(10, 4) * 3
+    assert torch.equal(adversarial.to_prior_domain("uniform", y), y.sigmoid())
+    assert adversarial.to_prior_domain("gaussian", y) is y
+    assert adversarial.to_prior_domain("ball", y) is y
+    torch.testing.assert_close(adversarial.to_prior_domain("sphere", y).norm(dim=1), torch.ones(10))
+
+
+def test_jsd_losses_are_binary_cross_entropies():
+    real, fake = torch.randn(9), torch.randn(9)
+    bce = nn.functional.binary_cross_entropy_with_logits
+    expected = bce(real, torch.ones(9)) + bce(fake, torch.zeros(9))
+    torch.testing.assert_close(adversarial.discriminator_loss(jsd, real, fake), expected)
+    torch.testing.assert_close(adversarial.generator_loss(jsd, real, fake), bce(fake, torch.ones(9)))
+
+
+@pytest.mark.parametrize("objective", [jsd, dv])
+def test_the_players_pull_fake_scores_in_opposite_directions(objective):
+    real, fake = torch.randn(9), torch.randn(9, requires_grad=True)
+    up = torch.autograd.grad(adversarial.generator_loss(objective, real, fake), fake)[0]
+    down = torch.autograd.grad(adversarial.discriminator_loss(objective, real, fake), fake)[0]
+    assert (up < 0).all()
+    assert (down > 0).all()
+
+
+def test_frozen_passes_gradients_to_the_input_alone():
+    discriminator = CodeDiscriminator(4, (8,))
+    codes = torch.randn(5, 4, requires_grad=True)
+    adversarial.frozen(discriminator)(codes).sum().backward()
+    assert codes.grad.abs().sum() > 0
+    assert all(p.grad is None for p in discriminator.parameters())
+    torch.testing.assert_close(adversarial.frozen(discriminator)(codes), discriminator(codes))
+
+
+def test_gradient_penalty_of_known_functions():
+    x, z = torch.randn(50, 3), torch.randn(50, 2)
+    weight = torch.tensor([1.0, -2.0, 3.0])
+    assert float(adversarial.gradient_penalty(lambda v: v @ weight, x)) == pytest.approx(14)
+    quadratic = adversarial.gradient_penalty(lambda a, b: a.square().sum(1) + 3 * b.sum(1), x, z)
+    assert float(quadratic) == pytest.approx(float(4 * x.square().sum(1).mean() + 18), rel=1e-5)
+
+
+def test_gradient_penalty_trains_the_discriminator_also_in_inference_mode():
+    discriminator = CodeDiscriminator(4, (8,))
+    adversarial.gradient_penalty(discriminator, torch.randn(6, 4)).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())
+    with torch.inference_mode():
+        assert math.isfinite(float(adversarial.gradient_penalty(discriminator, torch.randn(6, 4))))
+
+
+def test_accuracy_counts_both_sides():
+    real, fake = torch.tensor([1.0, 1.0, -1.0, 2.0]), torch.tensor([-1.0, 3.0, -2.0, -1.0])
+    assert float(adversarial.accuracy(real, fake)) == 0.75
+
+
+def test_the_prior_discriminator_is_the_paper_s():
+    sizes = [tuple(p.shape) for p in CodeDiscriminator(64).parameters()]
+    assert sizes == [(1000, 64), (1000,), (200, 1000), (200,), (1, 200), (1,)]
