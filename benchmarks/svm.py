@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--large", type=int, default=4096, help="size without liblinear; 0 leaves it out")
     parser.add_argument("--cost", type=float, default=1e-3, help="C")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1, help="of ours; liblinear has one")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument("--solve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -72,13 +72,19 @@ def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
     return _between(objective, real, fake)
 
 
-def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Mean over rows of |grad D|^2 at `inputs`, whose rows belong together (R1, on real samples)."""
+def penalised_scores(discriminator: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (N,) of real samples, and the gradient penalty: the mean over rows of |grad D|^2 there (R1).
+
+    `inputs` are one sample or several whose rows belong together; no gradient reaches them. One forward pass serves
+    both results.
+    """
     # Validation runs in inference mode, whose tensors have no gradients: hence the copies.
     with torch.inference_mode(False), torch.enable_grad():
         inputs = tuple(sample.detach().clone().requires_grad_() for sample in inputs)
-        gradients = torch.autograd.grad(discriminator(*inputs).sum(), inputs, create_graph=True)
-        return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).mean()
+        scores = discriminator(*inputs)
+        gradients = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
+        penalty = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).mean()
+    return scores, penalty
 
 
 def accuracy(real: Tensor, fake: Tensor) -> Tensor:
@@ -97,10 +103,10 @@ def match_prior(
         penalty: weight of the gradient penalty on the prior's samples.
     """
     fake = to_prior_domain(prior, y)
-    judge = frozen(discriminator)
-    with torch.no_grad():
-        real_score = judge(real)
-    scores = discriminator(real), discriminator(fake.detach())
-    resisted = discriminator_loss(objective, *scores) + penalty * gradient_penalty(discriminator, real)
-    losses = {"prior": generator_loss(objective, real_score, judge(fake)), "discriminator": resisted}
-    return losses, {"discriminator_accuracy": accuracy(*scores)}
+    real_scores, slope = penalised_scores(discriminator, real)
+    fake_scores = discriminator(fake.detach())
+    losses = {
+        "prior": generator_loss(objective, real_scores.detach(), frozen(discriminator)(fake)),
+        "discriminator": discriminator_loss(objective, real_scores, fake_scores) + penalty * slope,
+    }
+    return losses, {"discriminator_accuracy": accuracy(real_scores, fake_scores)}

@@ -58,7 +58,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "values (nothing in it was executed)"
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file} is not a whole checkpoint ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"{file} is not a whole checkpoint ({' '.join(str(error).split()) or 'it is empty'})"
+        ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{file} is not a training checkpoint: it has no state_dict")
     return content

@@ -43,17 +43,21 @@ def _dispatch(arguments: Sequence[str]) -> None:
         raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
 
 
-def _is_users(error: Exception) -> bool:
-    """Whether an error is about what was asked for, rather than a fault of the program."""
+def _users_error(error: BaseException) -> BaseException | None:
+    """The error about what was asked for behind `error`; None where the program is at fault."""
+    link: BaseException | None = error
+    while link is not None:  # parsers wrap what a class that they build says
+        if isinstance(link, UserError):
+            return link
+        link = link.__cause__ or link.__context__
     # Only what is loaded can have raised; importing these takes seconds.
-    kinds: list[type[Exception]] = [UserError]
     for module, name in (
         ("jsonargparse", "ArgumentError"),
         ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
     ):
-        if module in sys.modules:
-            kinds.append(getattr(sys.modules[module], name))
-    return isinstance(error, tuple(kinds))
+        if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
+            return error
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if not _is_users(error):
+        mistake = _users_error(error)
+        if mistake is None:
             raise
-        print(f"dim: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dim: error: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(2)

@@ -15,7 +15,7 @@ from dim.allocator import keep_memory
 from dim.data.sources import Source, load_dataset
 from dim.errors import UserError
 from dim.evaluation.progress import bars
-from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, ProtocolName, ResultFile
+from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, ProtocolName, ResultFile
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import replacing, sha256
 from dim.networks.encoders import LAYERS
@@ -41,7 +41,7 @@ class EvaluationData:
 def evaluate(
     checkpoint: str,
     data: EvaluationData = EvaluationData(),  # noqa: B008 (a parser reads the default)
-    only: str = ",".join(EVALUATIONS),
+    only: str = ",".join(PROBES),
     layers: str = ",".join(LAYERS),
     protocol: ProtocolName = "quick",
     seed: int = 0,
@@ -56,9 +56,9 @@ def evaluate(
     Args:
         checkpoint: a run's folder or a checkpoint file.
         data: the images.
-        only: evaluations to run, separated by commas.
+        only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
         layers: encoder outputs to evaluate, separated by commas.
-        protocol: quick takes minutes on two cores, full is the paper's training of the probes.
+        protocol: quick takes minutes on two cores, standard up to an hour, full is the paper's training.
         seed: the first seed.
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
@@ -107,7 +107,7 @@ def evaluate(
             dataset,
             results_file,
             PROTOCOLS[protocol],
-            only.split(","),
+            list(EVALUATIONS) if only == "all" else only.split(","),
             layers.split(","),
             all_seeds,
             place,
@@ -166,5 +166,5 @@ def run(arguments: list[str]) -> None:
     keep_memory()
     parser = ArgumentParser(prog="dim evaluate", exit_on_error=False)
     parser.add_function_arguments(evaluate, as_positional=True)
-    options = parser.instantiate_classes(parser.parse_args(arguments))
+    options = parser.instantiate(parser.parse_args(arguments))
     evaluate(**options)

@@ -23,7 +23,7 @@ CONFIG, LOGS = "config.yaml", "logs"
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the resolved config into the run's folder, once the data and the model are known to be good."""
+    """Writes the resolved config into the run's folder, once training is sure to begin."""
 
     def __init__(
         self, parser: LightningArgumentParser, config: Any, folder: Path, replaced: list[Path], run: RunCheckpoint
@@ -32,17 +32,19 @@ class SaveRunConfig(SaveConfigCallback):
         self.folder, self.replaced, self.run = folder, replaced, run
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        for path in self.replaced:
-            path.unlink()
         # What the folder's config says is how to train the run, not how it was last resumed.
         config = self.config.clone()
         config.ckpt_path, config.overwrite = None, False
-        text = self.parser.dump(config, skip_none=False)
-        with replacing(self.folder / CONFIG, "w") as file:
-            file.write(text)
-        self.run.run = {"name": config.name, "config": text}
+        self.text = self.parser.dump(config, skip_none=False)
+        self.run.run = {"name": config.name, "config": self.text}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now are data, model and checkpoint known to be good: an earlier run may give way.
+        if trainer.is_global_zero:
+            for path in self.replaced:
+                path.unlink()
+            with replacing(self.folder / CONFIG, "w") as file:
+                file.write(self.text)
 
 
 class Cli(LightningCLI):

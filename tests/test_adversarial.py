@@ -64,17 +64,18 @@ def test_frozen_passes_gradients_to_the_input_alone():
 def test_gradient_penalty_of_known_functions():
     x, z = torch.randn(50, 3), torch.randn(50, 2)
     weight = torch.tensor([1.0, -2.0, 3.0])
-    assert float(adversarial.gradient_penalty(lambda v: v @ weight, x)) == pytest.approx(14)
-    quadratic = adversarial.gradient_penalty(lambda a, b: a.square().sum(1) + 3 * b.sum(1), x, z)
+    assert float(adversarial.penalised_scores(lambda v: v @ weight, x)[1]) == pytest.approx(14)
+    scores, quadratic = adversarial.penalised_scores(lambda a, b: a.square().sum(1) + 3 * b.sum(1), x, z)
+    torch.testing.assert_close(scores, x.square().sum(1) + 3 * z.sum(1))
     assert float(quadratic) == pytest.approx(float(4 * x.square().sum(1).mean() + 18), rel=1e-5)
 
 
 def test_gradient_penalty_trains_the_discriminator_also_in_inference_mode():
     discriminator = CodeDiscriminator(4, (8,))
-    adversarial.gradient_penalty(discriminator, torch.randn(6, 4)).backward()
+    adversarial.penalised_scores(discriminator, torch.randn(6, 4))[1].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())
     with torch.inference_mode():
-        assert math.isfinite(float(adversarial.gradient_penalty(discriminator, torch.randn(6, 4))))
+        assert math.isfinite(float(adversarial.penalised_scores(discriminator, torch.randn(6, 4))[1]))
 
 
 def test_accuracy_counts_both_sides():

@@ -104,7 +104,7 @@ def fit_decoder(
     if len(rows) < 2 or training.epochs < 1:
         raise UserError(f"reconstruction: nothing to train, {len(rows)} images and {training.epochs} epochs")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+        torch.default_generator.manual_seed(training.seed)
         decoder = Decoder(codes.shape[1], images.shape[-1], training.widths)
     decoder.to(codes.device).to(memory_format=torch.channels_last)
     batch = min(training.batch_size, len(rows))

@@ -18,22 +18,25 @@ EVALUATION_ROWS = 4096
 
 @dataclass(frozen=True)
 class MLPProbe:
-    """The probe and its training. The defaults are a short schedule of this project; see `published`.
+    """The probe and its training. The defaults are a short schedule of this project, see `published` for the paper's.
+
+    Batch size and learning rate were chosen on held-out training rows of CIFAR-10 (features of random filters
+    with 64, 1024 and 4096 numbers): ten epochs come within about a point of twenty.
 
     Attributes:
         hidden: units of the hidden layer.
         dropout: probability, applied before batch normalisation as published.
         decay: "cosine" to zero over all steps, or "steps": times 0.1 at each of `milestones` (epochs).
         standardise: features by the training rows' mean and deviation.
-        last: epochs at the end over which `accuracy_last` averages.
+        last: epochs at the end over which `accuracy_last_k` averages.
         validation: share of the training rows held out to choose an epoch; 0 trains on all rows.
     """
 
     hidden: int = 200
     dropout: float = 0.1
     epochs: int = 10
-    batch_size: int = 512
-    learning_rate: float = 1e-3
+    batch_size: int = 256
+    learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 0.0
     decay: Literal["cosine", "steps"] = "cosine"
@@ -163,7 +166,7 @@ def mlp(
         probe: by default `MLPProbe()`.
 
     Returns:
-        layer -> `accuracy` on the test rows after the last epoch; `accuracy_last`, the mean over the last
+        layer -> `accuracy` on the test rows after the last epoch; `accuracy_last_k`, the mean over the last
         `probe.last` epochs (the paper's way); `accuracy_selected`, at the epoch best on the held-out training
         rows, and that `selected_epoch` and its `validation_accuracy` (with `probe.validation` only);
         `test_accuracies` and `train_losses` (nats) of every epoch. Percent.
@@ -211,7 +214,7 @@ def results(fitting: Fitting, probe: MLPProbe) -> dict[str, Any]:
     """The numbers of one layer; see `mlp`."""
     result: dict[str, Any] = {
         "accuracy": fitting.test[-1],
-        "accuracy_last": statistics.fmean(fitting.test[-probe.last :]),
+        "accuracy_last_k": statistics.fmean(fitting.test[-probe.last :]),
         "test_accuracies": fitting.test,
         "train_losses": fitting.losses,
     }

@@ -11,15 +11,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dim.data.dataset import Dataset
+from dim.data.dataset import Dataset, Split
 from dim.errors import UserError
+from dim.evaluation.decoder import DecoderTraining, reconstruction
 from dim.evaluation.features import encode
+from dim.evaluation.information import MINETraining, information
+from dim.evaluation.knn import knn
+from dim.evaluation.linear import linear
 from dim.evaluation.mlp import MLPProbe, mlp
+from dim.evaluation.ndm import NDMTraining, ndm
 from dim.evaluation.progress import Report, silent
+from dim.evaluation.spectrum import spectrum
 from dim.evaluation.svm import svm
 from dim.files import write_json
 
-ProtocolName = Literal["quick", "full"]
+ProtocolName = Literal["quick", "standard", "full"]
 Results = dict[str, dict[str, dict[str, Any]]]
 """evaluation -> layer -> metrics."""
 
@@ -29,32 +35,58 @@ class Protocol:
     """Settings of every evaluation; two results compare only if these are equal.
 
     Attributes:
-        probe: the MLP probe's training.
         svm: keyword arguments of `svm`.
+        linear: keyword arguments of `linear`.
     """
 
-    probe: MLPProbe
+    mlp: MLPProbe
     svm: Mapping[str, Any]
+    linear: Mapping[str, Any]
+    decoder: DecoderTraining
+    mine: MINETraining
+    ndm: NDMTraining
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    # Minutes on two cores: a short converged probe, C fixed, five runs.
-    "quick": Protocol(MLPProbe(), {"costs": (1e-4,)}),
-    # The paper's probe; C chosen on held-out training images.
-    "full": Protocol(MLPProbe.published(), {}),
+    # Minutes on two cores: short converged probes, fixed C, estimators that have only begun to settle.
+    "quick": Protocol(
+        MLPProbe(),
+        {"costs": (1e-4,)},
+        {"costs": (1e-3,)},
+        DecoderTraining(epochs=2, images=10_000),
+        MINETraining(epochs=1),
+        NDMTraining(epochs=50, learning_rate=1e-3, milestones=(25, 40)),
+    ),
+    # Under an hour on two cores: C chosen on held-out training images, a decoder and estimators trained for a while.
+    "standard": Protocol(
+        MLPProbe(epochs=20),
+        {"costs": (1e-5, 1e-4, 1e-3)},
+        {"costs": (1e-4, 1e-3, 1e-2)},
+        DecoderTraining(epochs=2),
+        MINETraining(epochs=3),
+        NDMTraining(epochs=200, learning_rate=1e-3, milestones=(100, 150)),
+    ),
+    # The paper's training where it was published.
+    "full": Protocol(MLPProbe.published(), {}, {}, DecoderTraining.published(), MINETraining(), NDMTraining()),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What an evaluation is given: the features of both splits, labels, and how to behave."""
+    """What an evaluation is given: features, labels and images of both splits, and how to behave.
+
+    Attributes:
+        train, test: layer -> (N, D) float32.
+        folder: where pictures go.
+    """
 
     train: Mapping[str, Tensor]
     test: Mapping[str, Tensor]
-    train_labels: Tensor
-    test_labels: Tensor
+    train_split: Split
+    test_split: Split
     protocol: Protocol
     seed: int
+    folder: Path
     progress: Report
 
     def layers(self, names: Iterable[str]) -> "Task":
@@ -64,26 +96,106 @@ class Task:
             self, train={n: self.train[n] for n in chosen}, test={n: self.test[n] for n in chosen}
         )
 
+    def report(self, layer: str) -> Report:
+        """Progress with the layer's name in it."""
+        return lambda what, done: self.progress(f"{what} ({layer})", done)
 
-def _mlp(task: Task) -> dict[str, dict[str, Any]]:
-    probe = dataclasses.replace(task.protocol.probe, seed=task.seed)
-    return mlp(task.train, task.train_labels, task.test, task.test_labels, probe, task.progress)
-
-
-def _svm(task: Task) -> dict[str, dict[str, Any]]:
-    return {layer: _svm_of_layer(task, layer) for layer in task.train}
-
-
-def _svm_of_layer(task: Task, layer: str) -> dict[str, Any]:
-    def report(what: str, done: float) -> None:
-        task.progress(f"{what} ({layer})", done)
-
-    rows = task.train[layer], task.train_labels, task.test[layer], task.test_labels
-    return svm(*rows, seed=task.seed, progress=report, **task.protocol.svm)
+    def rows(self, layer: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Training features and labels, test features and labels."""
+        return self.train[layer], self.train_split.labels, self.test[layer], self.test_split.labels
 
 
-EVALUATIONS: dict[str, Callable[[Task], dict[str, dict[str, Any]]]] = {"mlp": _mlp, "svm": _svm}
-"""Every evaluation: a task in, metrics for each layer out. To add one, write its module and an entry here."""
+LayerResults = dict[str, dict[str, Any]]
+
+
+def _mlp(task: Task) -> LayerResults:
+    probe = dataclasses.replace(task.protocol.mlp, seed=task.seed)
+    return mlp(task.train, task.train_split.labels, task.test, task.test_split.labels, probe, task.progress)
+
+
+def _svm(task: Task) -> LayerResults:
+    options = task.protocol.svm
+    return {
+        layer: svm(*task.rows(layer), seed=task.seed, progress=task.report(layer), **options) for layer in task.train
+    }
+
+
+def _linear(task: Task) -> LayerResults:
+    options = task.protocol.linear
+    return {
+        layer: linear(*task.rows(layer), seed=task.seed, progress=task.report(layer), **options) for layer in task.train
+    }
+
+
+def _knn(task: Task) -> LayerResults:
+    results = {}
+    for layer in task.train:
+        k = (min(20, len(task.train_split.labels)),)
+        found = knn(*task.rows(layer), neighbours=k, progress=task.report(layer))
+        results[layer] = {**found, "accuracy": found["accuracy"][0]}
+    return results
+
+
+def _rank(task: Task) -> LayerResults:
+    return {layer: spectrum(task.test[layer]) for layer in task.train}
+
+
+def _decoder(task: Task) -> LayerResults:
+    images = task.train_split.images, task.test_split.images
+    return {
+        layer: reconstruction(
+            task.train[layer],
+            images[0],
+            task.test[layer],
+            images[1],
+            training=dataclasses.replace(task.protocol.decoder, seed=task.seed),
+            picture=task.folder / f"reconstructions-{layer}.png",
+            progress=task.progress,
+        )
+        for layer in task.train
+    }
+
+
+def _mine(task: Task) -> LayerResults:
+    training = dataclasses.replace(task.protocol.mine, seed=task.seed)
+    images = task.train_split.images, task.test_split.images
+    return {
+        layer: information(images[0], task.train[layer], images[1], task.test[layer], training, task.progress)
+        for layer in task.train
+    }
+
+
+def _ndm(task: Task) -> LayerResults:
+    training = dataclasses.replace(task.protocol.ndm, seed=task.seed)
+    results = {}
+    for layer in task.train:
+        plain = ndm(task.train[layer], task.test[layer], training, task.report("linear code"))
+        squashed = task.train[layer].sigmoid(), task.test[layer].sigmoid()
+        results[layer] = {**plain, "sigmoid": ndm(*squashed, training, task.report("sigmoid of the code"))}
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: a task in, metrics for each layer out; `layers` where it is not for all of them."""
+
+    run: Callable[[Task], LayerResults]
+    layers: tuple[str, ...] | None = None
+
+
+EVALUATIONS: dict[str, Evaluation] = {
+    "mlp": Evaluation(_mlp),
+    "svm": Evaluation(_svm),
+    "linear": Evaluation(_linear),
+    "knn": Evaluation(_knn),
+    "rank": Evaluation(_rank, ("y",)),
+    "decoder": Evaluation(_decoder, ("y",)),
+    "mine": Evaluation(_mine, ("y",)),
+    "ndm": Evaluation(_ndm, ("y",)),
+}
+"""All evaluations. To add one, write its module and an entry here."""
+PROBES = ("mlp", "svm", "linear", "knn", "rank")
+"""Those that take minutes."""
 
 
 def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -173,22 +285,22 @@ def evaluate(
     for name in only:
         if name not in EVALUATIONS:
             raise UserError(f"there is no evaluation '{name}': choose from {', '.join(EVALUATIONS)}")
-    plan = {name: file.missing(name, layers) for name in only}
+    plan = {}
+    for name in only:
+        suited = EVALUATIONS[name].layers
+        plan[name] = file.missing(name, [layer for layer in layers if suited is None or layer in suited])
     needed = [layer for layer in layers if any(layer in missing for missing in plan.values())]
     if not needed:
         return file.results
     began = time.monotonic()
-    train, test = (
-        encode(encoder, split.images, needed, device=device, progress=progress)
-        for split in (dataset.train, dataset.test)
-    )
+    splits = [split.to(device) for split in (dataset.train, dataset.test)]
+    train, test = (encode(encoder, split.images, needed, device=device, progress=progress) for split in splits)
     file.content["wall_time"]["encoding"] = round(time.monotonic() - began, 1)
-    labels = dataset.train.labels.to(device), dataset.test.labels.to(device)
-    task = Task(train, test, *labels, protocol, 0, progress)
+    task = Task(train, test, splits[0], splits[1], protocol, 0, file.path.parent, progress)
     for name, missing in plan.items():
         if missing:
             began = time.monotonic()
-            runs = [EVALUATIONS[name](dataclasses.replace(task.layers(missing), seed=seed)) for seed in seeds]
+            runs = [EVALUATIONS[name].run(dataclasses.replace(task.layers(missing), seed=seed)) for seed in seeds]
             results = {layer: combine([run[layer] for run in runs]) for layer in missing}
             file.add(name, results, time.monotonic() - began)
     return file.results

@@ -39,8 +39,8 @@ class BiGAN(Model):
             "encoder": softplus(judge(*encoded)).mean(),
             "generator": softplus(-judge(*generated)).mean(),
         }
-        real, fake = (self.discriminator(*(side.detach() for side in pair)) for pair in (encoded, generated))
-        penalty = adversarial.gradient_penalty(self.discriminator, *encoded)
+        real, penalty = adversarial.penalised_scores(self.discriminator, *encoded)
+        fake = self.discriminator(*(side.detach() for side in generated))
         resisted = adversarial.discriminator_loss(jsd, real, fake) + self.hparams["gradient_penalty"] * penalty
         accuracy = adversarial.accuracy(real, fake)
         return Step({**fooled, "discriminator": resisted}, {"discriminator_accuracy": accuracy})

@@ -1,6 +1,6 @@
 """Noise as targets (Bojanowski and Joulin 2017): each image is drawn to a point of the sphere, points are swapped."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -34,6 +34,9 @@ class NoiseAsTargets(Model):
         period: re-assign in every such epoch: 2 is the lab's alternation, 3 the original's.
     """
 
+    targets: Tensor
+    assignment: Tensor
+
     def __init__(self, period: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if period < 1:
@@ -42,7 +45,7 @@ class NoiseAsTargets(Model):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if not hasattr(self, "targets"):
-            self.make_targets(len(self.trainer.datamodule.splits["train"].labels))
+            self.make_targets(len(cast(Any, self.trainer).datamodule.splits["train"].labels))
 
     def make_targets(self, images: int) -> None:
         """Draws the targets, the same for every seed of training, and assigns them in order."""

@@ -2,7 +2,8 @@
 
 import itertools
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class CodeDiscriminator(nn.Sequential):

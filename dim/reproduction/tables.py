@@ -7,64 +7,82 @@ from rich.table import Table
 
 from dim.reproduction.published import published_row
 
-TITLES = {"classifier": "its own classifier (table 1)", "mlp": "MLP probe (table 1)", "svm": "linear SVM (table 4)"}
+# evaluation, metric -> what the table calls it, and where the paper has it (table, column; {layer} is filled in).
+CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
+    ("classifier", "accuracy"): ("its own classifier, accuracy % (table 1)", ("table1", "accuracy")),
+    ("mlp", "accuracy"): ("MLP probe, accuracy % (table 1)", ("table1", "{layer}")),
+    ("svm", "accuracy_mean"): ("linear SVM, accuracy %, five runs (table 4)", ("table4", "svm_{layer}")),
+    ("linear", "accuracy"): ("logistic regression, accuracy %", None),
+    ("knn", "accuracy"): ("kNN (cosine), accuracy %", None),
+    ("rank", "effective_rank"): ("effective rank", None),
+    # The authors call a single-scale SSIM of their own MS-SSIM: theirs is the column to compare.
+    ("decoder", "ms_ssim"): ("decoder, MS-SSIM (scales that fit)", None),
+    ("decoder", "ssim"): ("decoder, SSIM", None),
+    ("decoder", "ssim_authors"): ("decoder, the authors' SSIM (table 4's MS-SSIM)", ("table4", "ms_ssim")),
+    ("mine", "estimate"): ("MINE, held-out nats", None),
+    ("mine", "train_estimate"): ("MINE, nats on training batches (table 4)", ("table4", "mine")),
+    ("ndm", "estimate"): ("NDM, held-out nats (table 4)", ("table4", "ndm")),
+    ("ndm", "sigmoid"): ("NDM with a sigmoid, held-out nats (table 4)", ("table4", "ndm_sigmoid")),
+}
 
 
-def _cell(value: float | None, deviation: float | None = None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
-
-
-def _published(evaluation: str, data: str, config: str, layer: str) -> tuple[float | None, float | None]:
-    if evaluation in ("classifier", "mlp"):
-        row = published_row("table1", data, config) or {}
-        return row.get("accuracy" if evaluation == "classifier" else layer), None
-    row = published_row("table4", data, config) or {}
-    mean, deviation = row.get(f"{evaluation}_{layer}", (None, None))
-    return mean, deviation
+def _value(value: Any) -> Any:
+    """A metric, or the estimate of a nested result."""
+    return value["estimate"] if isinstance(value, dict) else value
 
 
 def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]]:
-    """One row for each evaluation and layer: ours, published and difference, accuracies in percent."""
+    """One row for each evaluation, metric and layer: ours, published and difference."""
     table = []
-    for evaluation in TITLES:
+    for (evaluation, metric), (label, place) in CELLS.items():
         for layer, metrics in results.get(evaluation, {}).items():
-            # Over several runs the paper gives their mean; the fit on all training rows is a run of its own.
-            ours = metrics.get("accuracy_mean", metrics["accuracy"])
-            paper, paper_deviation = _published(evaluation, data, config, layer)
+            if metric not in metrics:
+                continue
+            paper = None
+            if place is not None:
+                paper = (published_row(place[0], data, config) or {}).get(place[1].format(layer=layer))
+            mean, deviation = paper if isinstance(paper, list) else (paper, None)
+            ours = _value(metrics[metric])
+            ours_std = metrics.get("accuracy_std" if metric == "accuracy_mean" else f"{metric}_std")
             table.append(
                 {
                     "evaluation": evaluation,
+                    "metric": metric,
+                    "label": label,
                     "layer": layer,
                     "ours": ours,
-                    "ours_std": metrics.get("accuracy_std"),
-                    "published": paper,
-                    "published_std": paper_deviation,
-                    "difference": None if paper is None else ours - paper,
+                    "ours_std": ours_std,
+                    "published": mean,
+                    "published_std": deviation,
+                    "difference": None if mean is None else ours - mean,
                 }
             )
     return table
 
 
+def _cell(value: float | None, deviation: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
+
+
 def print_rows(table: list[dict[str, Any]], title: str, console: Console | None = None) -> None:
     """Prints what `rows` returned."""
     printed = Table(title=title, title_justify="left")
-    printed.add_column("accuracy, %")
-    for name in ("layer", "ours", "published", "difference"):
-        printed.add_column(name, justify="left" if name == "layer" else "right")
+    for name in ("", "layer", "ours", "published", "difference"):
+        printed.add_column(name, justify="left" if name in ("", "layer") else "right")
     previous = None
     for row in table:
-        name = TITLES[row["evaluation"]]
-        if previous not in (None, name):
+        first = row["label"] != previous
+        if previous is not None and first:
             printed.add_section()
         difference = "-" if row["difference"] is None else f"{row['difference']:+.2f}"
         printed.add_row(
-            name if name != previous else "",
+            row["label"] if first else "",
             row["layer"],
             _cell(row["ours"], row["ours_std"]),
             _cell(row["published"], row["published_std"]),
             difference,
         )
-        previous = name
+        previous = row["label"]
     (console or Console()).print(printed)

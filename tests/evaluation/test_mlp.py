@@ -31,7 +31,7 @@ def test_last_and_selected_accuracies_are_those_of_their_epochs(digits):
     result = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
     assert len(result["test_accuracies"]) == 5
     assert result["accuracy"] == result["test_accuracies"][-1]
-    assert result["accuracy_last"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
+    assert result["accuracy_last_k"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
     assert result["accuracy_selected"] == result["test_accuracies"][result["selected_epoch"] - 1]
     assert result["validation_accuracy"] > 50
 

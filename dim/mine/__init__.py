@@ -1,0 +1,5 @@
+"""Mutual information estimated by training a critic (MINE): `MINE().fit(x, z).estimate_`."""
+
+from dim.mine.estimator import MINE
+
+__all__ = ["MINE"]

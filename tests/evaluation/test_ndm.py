@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from dim.errors import UserError
+from dim.evaluation.ndm import NDMTraining, independent, ndm
+
+SHORT = NDMTraining(epochs=60, batch_size=2000, learning_rate=2e-3, milestones=(40, 55))
+
+
+def gaussian(correlation, rows=8000, size=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    covariance = torch.full((size, size), correlation).fill_diagonal_(1.0)
+    return torch.randn(rows, size, generator=generator) @ torch.linalg.cholesky(covariance).T, covariance
+
+
+def test_permuting_keeps_each_marginal_and_breaks_the_rest():
+    codes, _ = gaussian(0.9)
+    shuffled = independent(codes, torch.Generator().manual_seed(0))
+    assert torch.equal(shuffled.sort(0).values, codes.sort(0).values)
+    assert float(torch.corrcoef(shuffled.T)[0, 1].abs()) < 0.05
+
+
+def test_correlated_gaussians_have_their_total_correlation():
+    codes, covariance = gaussian(0.6)
+    truth = -0.5 * float(torch.logdet(covariance))
+    found = ndm(codes, gaussian(0.6, seed=1)[0], SHORT)
+    assert found["estimate"] == pytest.approx(truth, abs=max(0.1 * truth, 0.08))
+
+
+def test_independent_features_give_nearly_nothing():
+    found = ndm(gaussian(0.0)[0], gaussian(0.0, seed=1)[0], SHORT)
+    assert abs(found["estimate"]) < 0.05
+
+
+def test_codes_of_one_feature_are_refused():
+    with pytest.raises(UserError, match="D at least 2"):
+        ndm(torch.zeros(10, 1), torch.zeros(10, 1))

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dim.data.sources import load_dataset
+from dim.errors import UserError
+from dim.evaluation import protocol
+from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, ResultFile, combine, evaluate
+from dim.networks.encoders import build_encoder
+
+
+@pytest.fixture(scope="module")
+def setting():
+    dataset = load_dataset("digits")
+    torch.manual_seed(0)
+    return build_encoder("conv32", 8), dataset
+
+
+def run(setting, path, only, layers=("y",), identity=None, seeds=(0,)):
+    encoder, dataset = setting
+    file = ResultFile(Path(path), identity or {"checkpoint": "a"}, {})
+    return evaluate(encoder, dataset, file, PROTOCOLS["quick"], only, layers, seeds, torch.device("cpu"))
+
+
+def test_only_what_is_missing_is_run(setting, tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.json"
+    first = run(setting, path, ["knn"])
+    assert set(first["knn"]) == {"y"}
+    encoded = []
+    original = protocol.encode
+
+    def encode(*arguments, **options):
+        encoded.append(arguments[2])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(protocol, "encode", encode)
+    run(setting, path, ["knn"])
+    assert encoded == []
+    second = run(setting, path, ["knn", "rank"], layers=("fc", "y"))
+    assert encoded == [["fc", "y"]] * 2
+    assert set(second["knn"]) == {"fc", "y"}
+    assert set(second["rank"]) == {"y"}
+    assert second["knn"]["y"] == first["knn"]["y"]
+    assert json.loads(path.read_text())["results"] == second
+
+
+def test_finished_evaluations_survive_one_that_fails(setting, tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.json"
+
+    def broken(task):
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(broken))
+    with pytest.raises(RuntimeError):
+        run(setting, path, ["knn", "mlp"])
+    assert set(json.loads(path.read_text())["results"]) == {"knn"}
+
+
+def test_another_checkpoint_or_protocol_never_mixes(setting, tmp_path):
+    path = tmp_path / "evaluation.json"
+    run(setting, path, ["knn"], identity={"checkpoint": "a"})
+    before = path.read_text()
+    run(setting, path, ["rank"], identity={"checkpoint": "b"})
+    assert set(json.loads(path.read_text())["results"]) == {"rank"}
+    assert (tmp_path / "evaluation.1.json").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"results": {}}'])
+def test_a_file_that_is_no_evaluation_is_left_alone(tmp_path, text):
+    path = tmp_path / "evaluation.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="is no evaluation file"):
+        ResultFile(path, {}, {})
+    assert path.read_text() == text
+
+
+def test_unknown_evaluations_and_layers_are_refused(setting, tmp_path):
+    with pytest.raises(UserError, match="no evaluation 'svn': choose from mlp, svm"):
+        run(setting, tmp_path / "a.json", ["svn"])
+    with pytest.raises(UserError, match="no layer 'z'"):
+        run(setting, tmp_path / "a.json", ["knn"], layers=("z",))
+
+
+def test_several_seeds_give_mean_deviation_and_the_single_runs():
+    runs = [{"accuracy": 50.0, "loss": "hinge"}, {"accuracy": 54.0, "loss": "hinge"}]
+    combined = combine(runs)
+    assert combined["accuracy"] == 52.0
+    assert combined["accuracy_std"] == pytest.approx(8**0.5)
+    assert combined["runs"] == runs
+    assert combine(runs[:1]) == runs[0]
+
+
+def test_the_probes_find_the_digits(setting, tmp_path):
+    results = run(setting, tmp_path / "evaluation.json", ["mlp", "svm", "linear", "knn"], layers=("conv",))
+    for name in ("mlp", "svm", "linear", "knn"):
+        assert results[name]["conv"]["accuracy"] > 85, name

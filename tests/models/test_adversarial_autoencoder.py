@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from dim.models import AdversarialAutoencoder
+
+
+def test_every_part_is_trained_by_what_it_should_feel(batch, felt):
+    model = AdversarialAutoencoder(code_size=16)
+    assert set(model.losses(batch).losses) == {"reconstruction", "prior", "discriminator"}
+    assert felt(model, batch, ["reconstruction"]) == {"encoder", "decoder"}
+    assert felt(model, batch, ["prior"]) == {"encoder"}
+    assert felt(model, batch, ["discriminator"]) == {"discriminator"}
+
+
+def test_the_encoder_s_step_raises_the_discriminator_s_loss(batch):
+    model = AdversarialAutoencoder(code_size=16, gradient_penalty=0.0)
+
+    def losses():
+        model.reseed(0, 0)
+        return model.losses(batch).losses
+
+    optimiser = torch.optim.Adam(model.discriminator.parameters(), 1e-2)
+    for _ in range(20):
+        optimiser.zero_grad()
+        losses()["discriminator"].backward()
+        optimiser.step()
+    before = losses()
+    model.zero_grad()
+    before["prior"].backward()
+    with torch.no_grad():
+        norm = sum(p.grad.square().sum() for p in model.encoder.parameters() if p.grad is not None).sqrt()
+        for parameter in model.encoder.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=1e-2 / float(norm))
+    after = losses()
+    assert after["discriminator"].item() > before["discriminator"].item()
+    assert after["prior"].item() < before["prior"].item()
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "uniform", "sphere"])
+def test_pictures_decode_codes_and_samples_of_the_prior(batch, prior):
+    grids = AdversarialAutoencoder(code_size=16, prior=prior).eval().pictures(batch.images[:4])
+    assert set(grids) == {"images", "reconstructions", "samples"}
+    assert all(grid.shape == (4, 3, 32, 32) for grid in grids.values())

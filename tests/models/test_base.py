@@ -1,0 +1,65 @@
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dim.errors import UserError
+from dim.models import Supervised
+
+
+def attach(model, step=0, every=50):
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
+    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every)
+    model._fabric = None
+    return model
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_step():
+    model = attach(Supervised(), step=17)
+    model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(2.0)})
+    with pytest.raises(UserError, match="the loss 'other' is not finite at step 17"):
+        model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))})
+
+
+def test_reseeding_repeats_the_step_s_randomness(monkeypatch):
+    model = Supervised()
+
+    def drawn():
+        return model.random(lambda rows, g: torch.rand(rows, 2, generator=g), 3), torch.rand(2)
+
+    model.reseed(1, 2)
+    first = drawn()
+    model.reseed(1, 3)
+    other = drawn()
+    model.reseed(1, 2)
+    again = drawn()
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    model.reseed(1, 2)
+    assert not torch.equal(drawn()[0], first[0])
+
+
+def test_warm_up_then_cosine_decay():
+    model = Supervised(learning_rate=1.0, schedule="cosine", warmup_steps=4)
+    model._trainer = SimpleNamespace(estimated_stepping_batches=12)
+    configured = model.configure_optimizers()
+    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(12):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[8] == pytest.approx(0.5)
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
+
+
+def test_hyper_parameters_are_plain_and_complete():
+    hparams = dict(Supervised(num_classes=3, learning_rate=0.5).hparams)
+    assert hparams["num_classes"] == 3
+    assert hparams["learning_rate"] == 0.5
+    assert hparams["encoder"] == "conv32"
+    assert all(isinstance(v, int | float | str | tuple | bool) for v in hparams.values())

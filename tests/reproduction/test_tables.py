@@ -1,0 +1,60 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from dim.reproduction import tables
+from dim.reproduction.published import TABLES, published, published_row
+
+
+def test_published_numbers_are_complete():
+    counts = {
+        name: {data: len(rows) for data, rows in published()[name].items() if data.startswith("cifar")}
+        for name in TABLES
+    }
+    assert counts == {
+        "table1": {"cifar10": 11, "cifar100": 11},
+        "table4": {"cifar10": 7},
+        "table5": {"cifar10": 4, "cifar100": 4},
+    }
+    cells = [row.get(cell) for row in published()["table1"]["cifar10"] for cell in ("accuracy", "conv", "fc", "y")]
+    assert sum(cell is not None for cell in cells) == 31
+    assert published_row("table1", "cifar10", "dim_local_infonce")["conv"] == 75.21
+    assert published_row("table1", "digits", "vae") is None
+
+
+RESULTS = {
+    "classifier": {"y": {"accuracy": 70.0, "accuracy_best": 71.0}},
+    "mlp": {"conv": {"accuracy": 60.0}, "y": {"accuracy": 50.0, "accuracy_std": 1.0}},
+    "svm": {"y": {"accuracy": 41.0, "accuracy_mean": 40.0, "accuracy_std": 0.5}},
+    "knn": {"y": {"accuracy": 33.0}},
+    "ndm": {"y": {"estimate": 2.0, "sigmoid": {"estimate": 0.1}}},
+}
+
+
+def test_rows_stand_beside_the_paper_s():
+    rows = {(r["evaluation"], r["metric"], r["layer"]): r for r in tables.rows(RESULTS, "cifar10", "vae")}
+    assert rows["mlp", "accuracy", "conv"]["published"] == 60.71
+    assert rows["mlp", "accuracy", "conv"]["difference"] == pytest.approx(60 - 60.71)
+    assert rows["mlp", "accuracy", "y"]["ours_std"] == 1.0
+    svm = rows["svm", "accuracy_mean", "y"]
+    assert (svm["ours"], svm["ours_std"], svm["published"], svm["published_std"]) == (40.0, 0.5, 39.59, 0.01)
+    assert rows["knn", "accuracy", "y"]["published"] is None
+    assert rows["ndm", "estimate", "y"]["published"] == 1.62
+    assert rows["ndm", "sigmoid", "y"]["ours"] == 0.1
+    assert rows["classifier", "accuracy", "y"]["published"] is None
+
+
+def test_the_supervised_row_is_its_classifier_s():
+    rows = tables.rows(RESULTS, "cifar10", "supervised")
+    assert rows[0]["published"] == 75.39
+    assert all(row["published"] is None for row in rows[1:])
+
+
+def test_the_printed_table_shows_numbers_and_differences():
+    out = io.StringIO()
+    tables.print_rows(tables.rows(RESULTS, "cifar10", "vae"), "VAE", Console(file=out, width=120))
+    text = out.getvalue()
+    assert "60.71" in text
+    assert "-0.71" in text
+    assert "40.00 ± 0.50" in text

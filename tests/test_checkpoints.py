@@ -1,0 +1,114 @@
+import pickle
+
+import pytest
+import torch
+
+import dim
+from dim import checkpoints
+from dim.errors import UserError
+from dim.networks.encoders import build_encoder
+
+
+def a_checkpoint(**changes):
+    torch.manual_seed(1)
+    encoder = build_encoder("conv32", 8)
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    content = {"state_dict": state, "hyper_parameters": {"encoder": "conv32", "code_size": 8}, "epoch": 3}
+    return encoder, {**content, **changes}
+
+
+@pytest.fixture
+def run(tmp_path):
+    encoder, content = a_checkpoint()
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoints.AtomicCheckpointIO().save_checkpoint(content, path)
+    return encoder, path
+
+
+def test_encoder_comes_back_from_a_run_and_from_a_file(run):
+    encoder, path = run
+    for place in (path, path.parent, path.parent.parent, str(path)):
+        loaded = dim.load_encoder(place)
+        assert not loaded.training
+        for name, value in encoder.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_saving_leaves_one_whole_file(run):
+    _, path = run
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_failed_save_keeps_the_earlier_checkpoint(run, monkeypatch):
+    _, path = run
+    before = path.read_bytes()
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoints.AtomicCheckpointIO().save_checkpoint({}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_loading_is_strict(tmp_path):
+    _, content = a_checkpoint()
+    missing = dict(list(content["state_dict"].items())[1:])
+    for state in (missing, {**content["state_dict"], "encoder.extra": torch.zeros(1)}):
+        torch.save({**content, "state_dict": state}, tmp_path / "file.ckpt")
+        with pytest.raises(UserError, match="does not fit the encoder 'conv32'"):
+            dim.load_encoder(tmp_path / "file.ckpt")
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a whole checkpoint"),
+        (b"not a checkpoint at all", "cannot be read|not a whole checkpoint|read safely"),
+        (pickle.dumps(Hostile()), "read safely"),
+    ],
+)
+def test_damaged_or_hostile_files_are_one_line(tmp_path, content, message, capsys):
+    path = tmp_path / "file.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        dim.load_encoder(path)
+    assert "\n" not in str(error.value)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_hostile_object_inside_a_checkpoint_is_not_executed(tmp_path, capsys):
+    _, content = a_checkpoint(extra=Hostile())
+    torch.save(content, tmp_path / "file.ckpt")
+    capsys.readouterr()
+    with pytest.raises(UserError, match="nothing in it was executed"):
+        dim.load_encoder(tmp_path / "file.ckpt")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_cut_short_is_one_line(run):
+    _, path = run
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"not a whole checkpoint|read safely"):
+        dim.load_encoder(path)
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        dim.load_encoder(tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        dim.load_encoder(tmp_path)
+
+
+def test_a_checkpoint_without_an_encoder_is_said(tmp_path):
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "file.ckpt")
+    with pytest.raises(UserError, match="holds no encoder"):
+        dim.load_encoder(tmp_path / "file.ckpt")

@@ -1,0 +1,39 @@
+import hashlib
+import json
+
+import pytest
+
+from dim.files import replacing, sha256, write_json
+
+
+def test_content_appears_whole(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    write_json(path, {"a": [1, 2.5]})
+    assert json.loads(path.read_text()) == {"a": [1, 2.5]}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_an_error_leaves_the_old_content_and_no_debris(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupted():
+        with replacing(path, "w") as file:
+            file.write("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "file.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()

@@ -1,0 +1,170 @@
+"""`dim fit` and its relatives, run as a user runs them, on real digits."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import dim
+from dim import fit
+from dim.errors import UserError
+from dim.models import Model
+
+CPU = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_model_summary", "false"]
+QUICK = [
+    "--data",
+    "ImageData",
+    "--data.source",
+    "digits",
+    "--data.batch_size",
+    "32",
+    *CPU,
+    "--pictures.every_n_epochs",
+    "0",
+]
+DIM = ["--model", "DeepInfoMax", "--model.units", "32", "--model.width", "32", "--model.code_size", "16"]
+RUN = Path("digits/run")
+
+
+def train(runs, *arguments, epochs=2):
+    limits = ["--trainer.max_epochs", str(epochs), "--trainer.limit_train_batches", "4"]
+    fit.run("fit", [*QUICK, *limits, *arguments, "--runs", str(runs)])
+
+
+def checkpoint(runs, name="last.ckpt"):
+    return torch.load(runs / RUN / "checkpoints" / name, weights_only=True)
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+MODELS = {
+    "dim": [*DIM, "--model.alpha", "0.5", "--model.negatives", "2", "--model.occlusion", "true"],
+    "vae": ["--model", "Autoencoder", "--model.kl_weight", "1"],
+    "aae": ["--model", "AdversarialAutoencoder"],
+    "bigan": ["--model", "BiGAN"],
+    "nat": ["--model", "NoiseAsTargets", "--model.period", "1"],
+    "supervised": ["--model", "Supervised"],
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_stopped_within_an_epoch_and_resumed_ends_with_the_same_bits(model, tmp_path, monkeypatch):
+    train(tmp_path / "whole", *MODELS[model])
+    step = Model.training_step
+
+    def stop_at_the_sixth(self, batch, batch_idx):
+        if self.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Model, "training_step", stop_at_the_sixth)
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path / "parts", *MODELS[model])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert checkpoint(tmp_path / "parts")["global_step"] == 6
+    monkeypatch.setattr(Model, "training_step", step)
+    train(tmp_path / "parts", *MODELS[model], "--ckpt_path", "last")
+    whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    assert whole["global_step"] == parts["global_step"] == 8
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert equal(whole[part], parts[part]), part
+
+
+def test_one_step_is_counted_for_each_batch_and_seeds_decide(tmp_path):
+    adversarial = [*DIM, "--model.gamma", "1"]
+    train(tmp_path / "a", *adversarial, epochs=1)
+    train(tmp_path / "b", *adversarial, epochs=1)
+    train(tmp_path / "c", *adversarial, "--seed_everything", "1", epochs=1)
+    a, b, c = (checkpoint(tmp_path / name) for name in "abc")
+    assert a["global_step"] == 4
+    assert equal(a["state_dict"], b["state_dict"])
+    assert not equal(a["state_dict"], c["state_dict"])
+    assert c["datamodule_hyper_parameters"]["seed"] == 1
+
+
+def test_a_used_folder_is_refused_and_replaced_only_when_asked(tmp_path):
+    train(tmp_path, *DIM, epochs=1)
+    before = (tmp_path / RUN / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="already holds a run"):
+        train(tmp_path, *DIM, epochs=1)
+    # Bad data under --overwrite must not cost the earlier run.
+    with pytest.raises(UserError):
+        train(tmp_path, *DIM, "--overwrite", "true", "--data.batch_size", "5000", epochs=1)
+    assert (tmp_path / RUN / "checkpoints" / "last.ckpt").read_bytes() == before
+    logs = set((tmp_path / RUN / "logs").iterdir())
+    train(tmp_path, *DIM, "--overwrite", "true", "--seed_everything", "3", epochs=1)
+    assert (tmp_path / RUN / "checkpoints" / "last.ckpt").read_bytes() != before
+    assert not {path for path in logs if "tfevents" in path.name} & set((tmp_path / RUN / "logs").iterdir())
+
+
+def test_a_run_leaves_config_checkpoints_and_logs(tmp_path):
+    train(tmp_path, *DIM)
+    run = tmp_path / RUN
+    assert {"config.yaml", "checkpoints", "logs"} <= {path.name for path in run.iterdir()}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "epoch=0001.ckpt"}
+    assert list((run / "logs").glob("events.out.tfevents*"))
+    assert dim.load_encoder(run).shapes()["y"] == (16,)
+
+
+def test_test_and_predict_read_the_run_s_config(tmp_path, monkeypatch):
+    train(tmp_path, *DIM, "--model.gamma", "1", epochs=1)
+    run = tmp_path / RUN
+    same = ["--config", str(run / "config.yaml"), "--ckpt_path", "last"]
+    fit.run("test", same)
+    fit.run("predict", same)
+    features = load_file(run / "features.safetensors")
+    assert {name: tuple(value.shape[1:]) for name, value in features.items()} == {
+        "conv": (4096,),
+        "fc": (1024,),
+        "y": (16,),
+    }
+    assert len(features["y"]) == 360
+    with pytest.raises(UserError, match="needs --ckpt_path"):
+        fit.run("validate", ["--config", str(run / "config.yaml")])
+
+
+def test_validation_split_is_evaluated_each_epoch(tmp_path, capsys):
+    train(tmp_path, *DIM, "--data.validation", "100", epochs=1)
+    assert "epoch 1/1" in capsys.readouterr().out
+
+
+def test_image_size_must_fit_the_encoder(tmp_path):
+    with pytest.raises(UserError, match="takes images of 32 pixels, the data has 64"):
+        train(tmp_path, *DIM, "--data.image_size", "64")
+    assert not (tmp_path / RUN / "checkpoints").exists()
+
+
+def test_two_processes_complete_a_fit_and_an_evaluation_reads_it(tmp_path):
+    ddp = [
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+        "--trainer.accelerator",
+        "cpu",
+        "--data.batch_size",
+        "16",
+    ]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "dim", "fit", *QUICK, *DIM, "--model.gamma", "1", *ddp, *limits]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert checkpoint(tmp_path)["global_step"] == 3
+    evaluated = [sys.executable, "-m", "dim", "evaluate", str(tmp_path / RUN), "--only", "mlp", "--layers", "y"]
+    done = subprocess.run(evaluated, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "MLP probe" in done.stdout

@@ -1,0 +1,58 @@
+"""What the README shows is run, on a small scale: its commands, and its Python."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from dim import cli, fit
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^(?:`)?(dim (?:fit|test|evaluate) [^`\n]*)", README, re.M)
+SMALL = [
+    *("--data.source", "digits", "--data.batch_size", "8", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+    *("--trainer.max_steps", "1", "--trainer.enable_model_summary", "false"),
+]
+
+
+def arguments(command):
+    words = shlex.split(command.replace("runs/cifar10", "runs/digits"))
+    return [str(ROOT / word) if word.startswith("configs/") else word for word in words[1:]]
+
+
+def test_the_readme_shows_each_command():
+    assert {command.split()[1] for command in COMMANDS} == {"fit", "test", "evaluate"}
+
+
+def test_commands_run_in_the_order_of_the_readme(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["dim"])
+    # `dim test` is shown for another row.
+    fit.run("fit", ["--config", str(ROOT / "configs/cifar10/vae.yaml"), *SMALL])
+    for command in COMMANDS:
+        words = arguments(command)
+        if words[0] == "fit":
+            cli.main([*words, *SMALL, "--overwrite", "true"])
+        elif words[0] == "evaluate":
+            cli.main([*words, "--only", "rank,knn"])
+        else:
+            cli.main(words)
+    assert "effective rank" in capsys.readouterr().out
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit.run("fit", ["--config", str(ROOT / "configs/digits/dim_local_infonce.yaml"), *SMALL])
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
+    images = torch.rand(8, 3, 32, 32) * 2 - 1
+    for block in blocks:
+        exec(block.replace("runs/cifar10", "runs/digits"), {"images": images, "batches": [images] * 2})
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.M))
+def test_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
