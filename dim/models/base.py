@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -96,7 +97,7 @@ class Model(pl.LightningModule):
     def reseed(self, epoch: int, batch: int) -> None:
         """Makes all randomness of a step a function of seed, epoch and batch: a resumed run repeats it exactly."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        mixed = hash((seed, epoch, batch)) % (1 << 63)
+        mixed = int(np.random.SeedSequence([seed, epoch + 1, batch]).generate_state(1, np.uint32)[0])
         self.generator.manual_seed(mixed)
         torch.manual_seed(mixed + distributed.rank())
 
