@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 
 from dim.checkpoints import FOLDER, LAST
 from dim.data.loader import normalise
+from dim.errors import UserError
 from dim.files import replacing
 from dim.models import Model
 from dim.version import __version__
@@ -36,6 +37,8 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int = 500, every_n_epochs: int = 0) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"checkpoint.every_n_steps is {every_n_steps}: it must be at least 1")
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.folder = Path()
@@ -85,7 +88,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
         if trainer.is_global_zero:
-            older = [] if not self.folder.is_dir() else sorted(self.folder.glob("epoch=*.ckpt"))
+            older = sorted(self.folder.glob("epoch=[0-9]*.ckpt"))
             current = self.folder / f"epoch={trainer.current_epoch:04d}.ckpt"
             temporary = current.with_suffix(".tmp")
             temporary.unlink(missing_ok=True)
@@ -95,7 +98,10 @@ class RunCheckpoint(Checkpoint):
                 shutil.copyfile(self.folder / LAST, temporary)
             temporary.replace(current)
             for path in older:
-                epoch = int(path.stem.removeprefix("epoch="))
+                digits = path.stem.removeprefix("epoch=")
+                epoch = int(digits) if digits.isdigit() else -1
+                if epoch < 0:
+                    continue  # not a file of ours
                 if path != current and not (self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0):
                     path.unlink()
 
@@ -181,9 +187,12 @@ class FeatureWriter(BasePredictionWriter):
     ) -> None:
         self._batches.append({layer: values.cpu() for layer, values in prediction.items()})
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1:
+            raise UserError("dim predict keeps the images' order and runs on one device: set --trainer.devices 1")
+
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rank = f"-rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = Path(trainer.default_root_dir) / f"features{rank}.safetensors"
+        path = Path(trainer.default_root_dir) / "features.safetensors"
         features = {layer: torch.cat([batch[layer] for batch in self._batches]) for layer in self._batches[0]}
         self._batches.clear()
         with replacing(path) as file:

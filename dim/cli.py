@@ -45,6 +45,8 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 def _users_error(error: BaseException) -> BaseException | None:
     """The error about what was asked for behind `error`; None where the program is at fault."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}")
     link: BaseException | None = error
     while link is not None:  # parsers wrap what a class that they build says
         if isinstance(link, UserError):

@@ -18,7 +18,6 @@ from dim.evaluation.progress import bars
 from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, ProtocolName, ResultFile
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import replacing, sha256
-from dim.networks.encoders import LAYERS
 from dim.reproduction import tables
 from dim.version import __version__
 
@@ -42,7 +41,7 @@ def evaluate(
     checkpoint: str,
     data: EvaluationData = EvaluationData(),  # noqa: B008 (a parser reads the default)
     only: str = ",".join(PROBES),
-    layers: str = ",".join(LAYERS),
+    layers: str | None = None,
     protocol: ProtocolName = "quick",
     seed: int = 0,
     seeds: int = 1,
@@ -57,12 +56,13 @@ def evaluate(
         checkpoint: a run's folder or a checkpoint file.
         data: the images.
         only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
-        layers: encoder outputs to evaluate, separated by commas.
+        layers: encoder outputs to evaluate, separated by commas; by default all that the encoder is probed on.
         protocol: quick takes minutes on two cores, standard up to an hour, full is the paper's training.
         seed: the first seed.
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
-        output: the results file; by default evaluation.json in the run's folder or beside the checkpoint.
+        output: the results file; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's folder or
+            beside the checkpoint.
 
     Returns:
         The content of the results file.
@@ -76,7 +76,10 @@ def evaluate(
     root = data.root or trained.get("root")
     if source is None or root is None:
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
-    dataset = load_dataset(source, root, data.download, encoder.image_size if source in ("digits", "folder") else None)
+    size = trained.get("image_size") if source == trained.get("source") else None
+    if source in ("digits", "folder"):
+        size = encoder.image_size
+    dataset = load_dataset(source, root, data.download, size)
     size = dataset.train.images.shape[-1]
     if size != encoder.image_size:
         raise UserError(f"the encoder takes images of {encoder.image_size} pixels, {source} has {size}")
@@ -96,11 +99,12 @@ def evaluate(
         "epoch": content.get("epoch"),
         "global_step": content.get("global_step"),
         "training_config": run.get("config"),
-        "versions": versions(),
-        "device": str(place),
     }
-    path = Path(output) if output else _home(file) / "evaluation.json"
-    results_file = ResultFile(path, identity, about)
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}: at least one is needed")
+    name = "evaluation.json" if protocol == "quick" else f"evaluation-{protocol}.json"
+    path = Path(output) if output else _home(file) / name
+    results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
     with bars() as progress:
         results = run_protocol(
             encoder,
@@ -108,12 +112,12 @@ def evaluate(
             results_file,
             PROTOCOLS[protocol],
             list(EVALUATIONS) if only == "all" else only.split(","),
-            layers.split(","),
+            layers.split(",") if layers else encoder.layers,
             all_seeds,
             place,
             progress,
         )
-    if "classifier" in content and results_file.missing("classifier", ["y"]):
+    if "classifier" in content and source == trained.get("source") and results_file.missing("classifier", ["y"]):
         # A supervised run's own classifier, on the test split after its last epoch.
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
     table = tables.rows(results, source, run.get("name") or "")

@@ -1,7 +1,6 @@
 """`dim fit`, `validate`, `test` and `predict`: LightningCLI with a folder for each run."""
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dim import checkpoints
 from dim.allocator import keep_memory
@@ -30,6 +30,7 @@ class SaveRunConfig(SaveConfigCallback):
     ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
         self.folder, self.replaced, self.run = folder, replaced, run
+        self.text = ""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # What the folder's config says is how to train the run, not how it was last resumed.
@@ -38,13 +39,14 @@ class SaveRunConfig(SaveConfigCallback):
         self.text = self.parser.dump(config, skip_none=False)
         self.run.run = {"name": config.name, "config": self.text}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Only now are data, model and checkpoint known to be good: an earlier run may give way.
-        if trainer.is_global_zero:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        # Only after a step are data, model and checkpoint known to be good: an earlier run may give way.
+        if self.text and trainer.is_global_zero:
             for path in self.replaced:
                 path.unlink()
             with replacing(self.folder / CONFIG, "w") as file:
                 file.write(self.text)
+            self.text = ""
 
 
 class Cli(LightningCLI):
@@ -74,19 +76,37 @@ class Cli(LightningCLI):
     def before_instantiate_classes(self) -> None:
         keep_memory()
         options, run = self.options, self.run
+        if isinstance(options.seed_everything, bool):
+            raise UserError("seed_everything must be a number: it decides the order of the images too")
         options.weights_only = True  # never unpickle what a user was given
         if options.ckpt_path == "last":
             options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
         if options.ckpt_path:
-            checkpoints.read_checkpoint(options.ckpt_path)
+            options.ckpt_path = str(checkpoints.find_checkpoint(options.ckpt_path))
+            self._refuse_other_model(checkpoints.read_checkpoint(options.ckpt_path))
         elif self.subcommand != "fit":
             raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
-        if self.subcommand == "fit" and not options.ckpt_path and "LOCAL_RANK" not in os.environ:
+        if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
             self._refuse_used(run)
+
+    def _refuse_other_model(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint continues with the settings it was trained with: its optimiser's state would win anyway."""
+        path, model = self.options.ckpt_path, self.options.model
+        wanted = model.class_path.rpartition(".")[2]
+        saved = checkpoint.get("run", {}).get("model", wanted)
+        if saved != wanted:
+            raise UserError(f"{path} is of a {saved}, the command asks for a {wanted}")
+        hparams = checkpoint.get("hyper_parameters", {})
+        for name, value in model.init_args.items():
+            if name in hparams and _plain(hparams[name]) != _plain(value):
+                raise UserError(
+                    f"{path} was trained with {name}={hparams[name]}, the command says {value}: make them equal"
+                )
 
     def _refuse_used(self, run: Path) -> None:
         used = (run / CONFIG).exists() or (run / checkpoints.FOLDER).exists()
-        if used and not self.options.overwrite:
+        resumed = self.options.ckpt_path and Path(self.options.ckpt_path).resolve().is_relative_to(run.resolve())
+        if used and not resumed and not self.options.overwrite:
             raise UserError(
                 f"{run} already holds a run: resume it with --ckpt_path last, replace it with --overwrite true, or "
                 "choose another --name"
@@ -129,6 +149,10 @@ class Cli(LightningCLI):
         if self.trainer.is_global_zero:
             folder = self.run
             print(f"checkpoints: {folder / checkpoints.FOLDER}\nlogs: tensorboard --logdir {folder / LOGS}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _quieten() -> None:

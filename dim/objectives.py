@@ -48,6 +48,7 @@ class Objective:
         self._value = value
         self._estimate: Callable[..., Tensor] | None = None
         self.takes_baseline = _takes(value, "log_baseline")
+        self._take_union = {value} if _takes(value, "union") else set()
 
     def __repr__(self) -> str:
         return f"<objective {self.name}>"
@@ -55,6 +56,8 @@ class Objective:
     def estimator(self, estimate: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Decorator: `estimate` is what this objective reports, in nats."""
         self._estimate = estimate
+        if _takes(estimate, "union"):
+            self._take_union.add(estimate)
         return estimate
 
     def _call(self, function: Callable[..., Tensor], arguments: tuple[Tensor | None, ...], union: bool) -> Tensor:
@@ -72,7 +75,7 @@ class Objective:
         extra: dict[str, Tensor | bool] = {}
         if self.takes_baseline and log_baseline is not None:
             extra["log_baseline"] = log_baseline.to(dtype)
-        if _takes(function, "union"):
+        if function in self._take_union:
             extra["union"] = union
         return function(positive.to(dtype), negative.to(dtype), **extra)
 

@@ -19,6 +19,8 @@ CASES = [
     *({"local_objective": name, "local_critic": "dot"} for name in OBJECTIVES),
     *({"local_objective": name, "local_critic": "concat", "negatives": 2} for name in OBJECTIVES),
     *({"alpha": 1.0, "beta": 0.0, "global_objective": name} for name in ("dv", "jsd", "infonce")),
+    {"local_objective": "infonce", "local_critic": "concat"},
+    {"local_objective": "jsd", "occlusion": True, "coordinates": "relative"},
     {"alpha": 1.0, "beta": 1.0, "global_critic": "dot", "local_objective": "dv", "negatives": 3},
     {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "dv", "prior": "sphere"},
     {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "infonce", "prior": "gaussian"},

@@ -136,9 +136,55 @@ def test_test_and_predict_read_the_run_s_config(tmp_path, monkeypatch):
         fit.run("validate", ["--config", str(run / "config.yaml")])
 
 
-def test_validation_split_is_evaluated_each_epoch(tmp_path, capsys):
-    train(tmp_path, *DIM, "--data.validation", "100", epochs=1)
-    assert "epoch 1/1" in capsys.readouterr().out
+def test_validation_split_is_evaluated_each_epoch_and_on_its_own(tmp_path, monkeypatch):
+    seen = []
+    step = Model.validation_step
+
+    def count(self, batch, batch_idx):
+        step(self, batch, batch_idx)
+        seen.append(set(batch.indices.tolist()))
+
+    monkeypatch.setattr(Model, "validation_step", count)
+    train(tmp_path, *DIM, "--data.validation", "100")
+    # Whole batches of 32; Lightning's two sanity batches come first.
+    assert len(seen) == 2 + 2 * 3
+    seen.clear()
+    fit.run("validate", ["--config", str(tmp_path / RUN / "config.yaml"), "--ckpt_path", "last"])
+    assert len(seen) == 3
+    assert len(set.union(*seen)) == 96
+
+
+def test_a_checkpoint_continues_with_its_own_settings_alone(tmp_path):
+    train(tmp_path, *DIM, epochs=1)
+    last = str(tmp_path / RUN / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"trained with learning_rate=0\.0001, the command says 0\.5"):
+        train(tmp_path, *DIM, "--model.learning_rate", "0.5", "--ckpt_path", last)
+    with pytest.raises(UserError, match="is of a DeepInfoMax, the command asks for a Supervised"):
+        train(tmp_path, "--model", "Supervised", "--ckpt_path", last)
+    # Another run's folder is not overwritten by resuming from a checkpoint that is elsewhere.
+    train(tmp_path / "other", *DIM, epochs=1)
+    with pytest.raises(UserError, match="already holds a run"):
+        train(tmp_path / "other", *DIM, "--ckpt_path", last)
+
+
+@pytest.mark.parametrize("stop", [4, 8])
+def test_resuming_at_the_end_of_an_epoch_repeats_and_skips_nothing(tmp_path, monkeypatch, stop):
+    train(tmp_path / "whole", *DIM, epochs=3)
+    step = Model.training_step
+
+    def stop_after(self, batch, batch_idx):
+        if self.global_step == stop - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Model, "training_step", stop_after)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "parts", *DIM, epochs=3)
+    monkeypatch.setattr(Model, "training_step", step)
+    train(tmp_path / "parts", *DIM, "--ckpt_path", "last", epochs=3)
+    whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    assert whole["global_step"] == parts["global_step"] == 12
+    assert equal(whole["state_dict"], parts["state_dict"])
 
 
 def test_image_size_must_fit_the_encoder(tmp_path):

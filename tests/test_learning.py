@@ -54,20 +54,21 @@ def test_every_critic_learns_with_every_objective(cls, name, outputs):
         critic.train()
         return found
 
-    with torch.no_grad():
-        for rows in torch.arange(320).split(BATCH) * 3:
-            value(train, rows)  # running statistics, so that the untrained critic is judged as it is
-    before = held_out()
+    # What a critic that has learnt nothing reaches: the same score for every pair.
+    rows, classes = (1, 2 if drawn else 31 * (64 if "Local" in cls.__name__ else 1))
+    same = torch.zeros(rows, 1), torch.zeros(rows, classes)
+    extra = (torch.zeros(rows, 1),) if objective.takes_baseline else ()
+    ignorant = objective(*same, *extra)
     optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 1e-3)
-    for _ in range(20):
-        for rows in torch.randperm(320).split(BATCH)[:5]:
+    for _ in range(12):
+        for rows in torch.randperm(320).split(BATCH):
             optimiser.zero_grad()
             (-value(train, rows)).backward()
             torch.nn.utils.clip_grad_norm_(critic.parameters(), 1.0)
             optimiser.step()
     after = held_out()
     assert after.isfinite()
-    assert after > before, (float(before), float(after))
+    assert after > ignorant, (float(ignorant), float(after))
 
 
 @pytest.mark.parametrize("prior", ["uniform", "gaussian"])

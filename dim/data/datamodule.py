@@ -90,16 +90,17 @@ class ImageData(pl.LightningDataModule):
     def val_dataloader(self) -> DeviceLoader | list:
         """The validation images, or no loader at all if `validation` is 0."""
         if self.hparams["validation"]:
-            return self._loader("validation")
+            return self._loader("validation", drop_last=True)
         if self.trainer is not None and self.trainer.state.fn == "validate":
             raise UserError("there is no validation split: set validation to a number of images")
         return []
 
     def test_dataloader(self) -> DeviceLoader:
-        return self._loader("test")
+        """Whole batches of test images: losses over negatives mean something else in a smaller batch."""
+        return self._loader("test", drop_last=True)
 
     def predict_dataloader(self) -> DeviceLoader:
-        """The test images."""
+        """All test images."""
         return self._loader("test")
 
     def _loader(self, part: str, **options: Any) -> DeviceLoader:

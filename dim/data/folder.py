@@ -113,7 +113,7 @@ def _refuse_way_out(root: Path, path: str | Path) -> None:
 
 def _key(root: Path, train: list[_File], test: list[_File], image_size: int | None) -> str:
     """SHA-256 (hex) of all that decides the outcome, without reading the images."""
-    digest = hashlib.sha256(repr((_FORMAT, image_size, len(train))).encode())
+    digest = hashlib.sha256(repr((_FORMAT, str(root.resolve()), image_size, len(train))).encode())
     prefix = len(str(root / "train")) - len("train")
     for path, label in (*train, *test):
         status = Path(path).stat()

@@ -67,7 +67,14 @@ PROTOCOLS: dict[str, Protocol] = {
         NDMTraining(epochs=200, learning_rate=1e-3, milestones=(100, 150)),
     ),
     # The paper's training where it was published.
-    "full": Protocol(MLPProbe.published(), {}, {}, DecoderTraining.published(), MINETraining(), NDMTraining()),
+    "full": Protocol(
+        MLPProbe.published(),
+        {"loss": "hinge", "costs": (1e-4, 1e-3, 1e-2)},
+        {},
+        DecoderTraining.published(),
+        MINETraining(),
+        NDMTraining(),
+    ),
 }
 
 
@@ -202,12 +209,18 @@ def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One layer's metrics over seeds: means under the metrics' names, `<metric>_std`, and the single `runs`."""
     if len(runs) == 1:
         return runs[0]
-    combined: dict[str, Any] = {}
+    return {**_means(runs), "runs": list(runs)}
+
+
+def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    means: dict[str, Any] = {}
     for name, value in runs[0].items():
-        if isinstance(value, float):
-            values = [run[name] for run in runs]
-            combined[name], combined[f"{name}_std"] = statistics.fmean(values), statistics.stdev(values)
-    return {**combined, "runs": list(runs)}
+        values = [run[name] for run in runs]
+        if isinstance(value, dict):
+            means[name] = _means(values)
+        elif isinstance(value, float) and not name.endswith("_std"):
+            means[name], means[f"{name}_std"] = statistics.fmean(values), statistics.stdev(values)
+    return means
 
 
 class ResultFile:
@@ -216,17 +229,22 @@ class ResultFile:
     Args:
         identity: what the results belong to; a file with another identity is kept under another name.
         about: what else the file should say.
+        provenance: what each result that is added was made with.
     """
 
     VERSION = 1
 
-    def __init__(self, path: Path, identity: dict[str, Any], about: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, identity: dict[str, Any], about: dict[str, Any], provenance: dict[str, Any] | None = None
+    ) -> None:
+        self.path, self.provenance = path, provenance or {}
+        self._other = False
         self.content = {
             "schema_version": self.VERSION,
             "identity": json.loads(json.dumps(identity)),
             **about,
             "wall_time": {},
+            "provenance": {},
             "results": {},
         }
         if path.exists():
@@ -243,8 +261,13 @@ class ResultFile:
 
     def _continue(self, existing: dict[str, Any]) -> None:
         if existing["identity"] == self.content["identity"]:
-            self.content["results"], self.content["wall_time"] = existing["results"], existing["wall_time"]
-            return
+            for part in ("results", "wall_time", "provenance"):
+                self.content[part] = existing[part]
+        else:
+            self._other = True
+
+    def _keep_other(self) -> None:
+        """Moves results of another identity out of the way."""
         number = 1
         while (kept := self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")).exists():
             number += 1
@@ -261,6 +284,10 @@ class ResultFile:
     def add(self, evaluation: str, results: dict[str, dict[str, Any]], seconds: float) -> None:
         """Keeps the results of some layers, on disk at once."""
         self.results.setdefault(evaluation, {}).update(results)
+        if self._other:
+            self._keep_other()
+            self._other = False
+        self.content["provenance"][evaluation] = self.provenance
         times = self.content["wall_time"]
         times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
         write_json(self.path, self.content)

@@ -26,8 +26,11 @@ class _Scale(nn.Module):
         super().__init__()
         self.image = rows.ndim == 4
         if not self.image:
-            flat = rows.flatten(1).float()
-            self.mean, self.scale = flat.mean(0), flat.std(0).clamp(min=1e-12)
+            flat = rows.flatten(1).double()
+            mean, scale = flat.mean(0), flat.std(0)
+            # Below float32's resolution around its mean, a feature's variation is rounding.
+            scale = scale.masked_fill(scale <= 1e-6 * mean.abs().clamp(min=1e-6), 1.0)
+            self.mean, self.scale = mean.float(), scale.float()
 
     def forward(self, rows: Tensor) -> Tensor:
         if not self.image:
@@ -59,7 +62,7 @@ class MINE:
 
     Attributes:
         estimate_: mutual information in `unit`, from the held-out pairs.
-        standard_error_: of the estimate over held-out pairs, given the critic.
+        standard_error_: of DV's held-out estimate given the critic, by the delta method.
         spread_: standard deviation over the last quarter of the evaluations.
         history_: epoch, estimate and training estimate of each evaluation.
         ceiling_: log of the number of held-out pairs, in `unit`.
@@ -88,6 +91,8 @@ class MINE:
                 more than one sample a row or a learned baseline.
         """
         objective, reporter = self._objectives()
+        if self.evaluations < 1 or self.epochs <= 0 or self.batch_size < 2:
+            raise UserError("mine: evaluations, epochs and batch_size (at least 2) must be positive")
         x, z = _pair(x, z, "training")
         device = torch.device(self.device or x.device)
         generator = torch.Generator().manual_seed(self.seed)
@@ -128,8 +133,8 @@ class MINE:
     ) -> None:
         scale_x, scale_z = _Scale(x), _Scale(z)
         z, z_test = scale_z(z), scale_z(z_test)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
             network = (
                 image_network(x.shape[-1], z.shape[1], x.shape[1])
                 if x.ndim == 4

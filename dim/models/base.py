@@ -38,9 +38,12 @@ class Model(pl.LightningModule):
         learning_rate: of Adam.
         betas: of Adam.
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
-        warmup_steps: steps over which the learning rate rises linearly from zero.
+        warmup_steps: steps over which the learning rate rises linearly to its value.
         union_statistics: on several processes, batch norm uses the statistics of all their batches together.
     """
+
+    takes_global_map = False
+    """Whether `y` may be a map of global vectors instead of one code."""
 
     def __init__(
         self,
@@ -57,8 +60,11 @@ class Model(pl.LightningModule):
         self.encoder = build_encoder(encoder, code_size)
         self.encoder.to(memory_format=torch.channels_last)
         self.code_size = code_size
-        self.generator = torch.Generator()
+        self.rng = torch.Generator()
         self._first_bad_step: Tensor | None = None
+        self._loss_names: list[str] = []
+        if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
+            raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
     def losses(self, batch: Batch) -> Step:
         """The losses of one batch; called in training and in validation."""
@@ -89,7 +95,7 @@ class Model(pl.LightningModule):
         Each process draws for the batches of all and takes its own rows, so that a batch spread over processes
         sees the numbers that it would see on one.
         """
-        drawn = sample(rows * distributed.size(), self.generator)
+        drawn = sample(rows * distributed.size(), self.rng)
         start = distributed.rank() * rows
         drawn = drawn[start : start + rows].to(self.device)
         return drawn.to(next(self.parameters()).dtype) if drawn.is_floating_point() else drawn
@@ -98,7 +104,7 @@ class Model(pl.LightningModule):
         """Makes all randomness of a step a function of seed, epoch and batch: a resumed run repeats it exactly."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         mixed = int(np.random.SeedSequence([seed, epoch + 1, batch]).generate_state(1, np.uint32)[0])
-        self.generator.manual_seed(mixed)
+        self.rng.manual_seed(mixed)
         torch.manual_seed(mixed + distributed.rank())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -131,41 +137,55 @@ class Model(pl.LightningModule):
         self.log_dict(named, sync_dist=stage != "train", **options)
 
     def _guard(self, losses: dict[str, Tensor]) -> None:
-        """Stops at a loss that is not finite, naming it and its step, before it reaches the weights.
+        """Notes the first step at which a loss is not finite, and stops there.
 
-        Off the CPU looking at a number waits for the device, so there the first bad step is remembered on the
-        device and looked at whenever logs are written.
+        Off the CPU looking at a number waits for the device, so there the step is remembered on the device and
+        looked at whenever logs are written and before a checkpoint is.
         """
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         finite = torch.stack([loss.detach().isfinite() for loss in losses.values()])
-        never = torch.full_like(finite, torch.iinfo(torch.int64).max, dtype=torch.int64)
-        seen = never if self._first_bad_step is None else self._first_bad_step
-        self._first_bad_step = torch.where(finite, seen, seen.clamp(max=step))
-        if finite.device.type != "cpu" and step % getattr(self.trainer, "log_every_n_steps", 1):
+        if self._first_bad_step is None:
+            self._first_bad_step = torch.full_like(finite, torch.iinfo(torch.int64).max, dtype=torch.int64)
+        self._first_bad_step = torch.where(finite, self._first_bad_step, self._first_bad_step.clamp(max=step))
+        self._loss_names = list(losses)
+        every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
+        if finite.device.type == "cpu" or step % every == 0:
+            self._stop_if_not_finite()
+
+    def _stop_if_not_finite(self) -> None:
+        if self._first_bad_step is None:
             return
-        for name, first in zip(losses, self._first_bad_step.tolist(), strict=True):
-            if first <= step:
+        # One process alone must not stop: the others would wait for it.
+        first = distributed.gather(self._first_bad_step[None]).amin(0).tolist()
+        for name, step in zip(self._loss_names, first, strict=True):
+            if step < torch.iinfo(torch.int64).max:
                 raise UserError(
-                    f"the loss '{name}' is not finite at step {first}: the last checkpoint is intact; lower the "
-                    "learning rate, or choose an objective in the log domain (dv, jsd, infonce)"
+                    f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact; lower the "
+                    "learning rate, or use an objective in the log domain (dv, jsd, infonce) if it has one"
                 )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._stop_if_not_finite()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(
             self.parameters(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
-            fused=True,
+            # Lightning cannot clip gradients for a fused optimiser under mixed precision.
+            fused=not getattr(self.trainer, "gradient_clip_val", None),
         )
-        warmup, total = self.hparams["warmup_steps"], self.trainer.estimated_stepping_batches
-        cosine = self.hparams["schedule"] == "cosine"
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            if not cosine:
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """The learning rate at a step, relative to the highest."""
+        warmup = self.hparams["warmup_steps"]
+        if step < warmup:
+            return (step + 1) / warmup
+        # The number of steps is asked for late: asking makes Lightning load the data, which must come after a
+        # resumed run's counters are restored.
+        if self.hparams["schedule"] != "cosine" or step == 0:
+            return 1.0
+        total = self.trainer.estimated_stepping_batches
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))

@@ -24,15 +24,15 @@ class BiGAN(Model):
 
     def __init__(self, gradient_penalty: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.generator_network = Decoder(self.code_size, self.encoder.image_size)
-        self.generator_network.to(memory_format=torch.channels_last)
+        self.generator = Decoder(self.code_size, self.encoder.image_size)
+        self.generator.to(memory_format=torch.channels_last)
         self.discriminator = JointDiscriminator(self.encoder.image_size, self.code_size)
         self.discriminator.to(memory_format=torch.channels_last)
 
     def losses(self, batch: Batch) -> Step:
         z = self._noise(len(batch.images))
         encoded = batch.images, self.encoder(batch.images)["y"]
-        generated = self.generator_network(z), z
+        generated = self.generator(z), z
         judge = adversarial.frozen(self.discriminator)
         # Each is told the other's label: encoded pairs count as generated, generated ones as encoded.
         fooled = {
@@ -49,6 +49,6 @@ class BiGAN(Model):
         return self.random(lambda n, g: latent_noise(n, self.code_size, g), rows)
 
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
-        reconstructions = self.generator_network(self.encoder(images)["y"])
-        samples = self.generator_network(self._noise(len(images)))
+        reconstructions = self.generator(self.encoder(images)["y"])
+        samples = self.generator(self._noise(len(images)))
         return {"images": images, "reconstructions": reconstructions, "samples": samples}

@@ -57,6 +57,8 @@ class DeepInfoMax(Model):
         occlusion: hide a part of the image from the code, but not from the maps (table 5).
     """
 
+    takes_global_map = True
+
     def __init__(
         self,
         alpha: float = 0.0,
@@ -80,6 +82,13 @@ class DeepInfoMax(Model):
         super().__init__(**kwargs)
         if not (alpha or beta):
             raise UserError("alpha and beta are both 0: Deep InfoMax needs a global or a local objective")
+        for option, weight in {"alpha": alpha, "beta": beta, "gamma": gamma, "penalty": gradient_penalty}.items():
+            if weight < 0:
+                raise UserError(f"{option} is {weight}: weights are 0 or positive, adversaries get their sign here")
+        used = [name for name, weight in ((global_objective, alpha), (local_objective, beta)) if weight]
+        fewest = 2 if "interpolated" in used else 1
+        if negatives is not None and negatives < fewest:
+            raise UserError(f"negatives is {negatives}: {', '.join(used)} needs at least {fewest}")
         self.weights = {"global": alpha, "local": beta}
         self.objectives = {"global": OBJECTIVES[global_objective], "local": OBJECTIVES[local_objective]}
         self.prior_objective = OBJECTIVES[prior_objective]
@@ -101,11 +110,24 @@ class DeepInfoMax(Model):
             {part: LogBaseline(code_size) for part in self.critics if self.objectives[part].takes_baseline}
         )
         if coordinates != "none":
+            if len(shapes["y"]) > 1:
+                raise UserError("coordinates are predicted from one code: choose an encoder without global vectors")
             self.coordinates = CoordinateHead(shapes["local"], code_size, units, coordinates == "relative")
         if gamma:
             if self.prior_objective.takes_baseline:
                 raise UserError(f"prior_objective={prior_objective} needs a baseline, which a prior does not have")
             self.discriminator = CodeDiscriminator(code_size)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        loader = getattr(self.trainer, "datamodule", None)
+        batch = loader.hparams.get("batch_size", 0) if loader is not None else 0
+        images = batch * (self.trainer.world_size if self.hparams["gather_negatives"] else 1)
+        if batch and images <= (self.hparams["negatives"] or 1):
+            raise UserError(
+                f"{self.hparams['negatives'] or 1} negatives for each positive need more images than {images} "
+                "in a batch: raise --data.batch_size or lower --model.negatives"
+            )
 
     def losses(self, batch: Batch) -> Step:
         step = Step({}, {})
@@ -128,7 +150,7 @@ class DeepInfoMax(Model):
     def _add_information(self, step: Step, part: str, outputs: dict[str, Tensor]) -> None:
         critic = cast(Critic, self.critics[part])
         y, negatives = outputs["y"], self.hparams["negatives"]
-        scores = contrast(critic, y, outputs[critic.source], negatives, self.union, self.generator)
+        scores = contrast(critic, y, outputs[critic.source], negatives, self.union, self.rng)
         objective, baseline = self.objectives[part], None
         if objective.takes_baseline:
             rows = code_vectors(y).flatten(0, 1)

@@ -26,7 +26,8 @@ def reassign(codes: Tensor, targets: Tensor) -> Tensor:
 class NoiseAsTargets(Model):
     """Squared distance of normalised codes to fixed targets, one for each training image.
 
-    In some epochs the targets of a batch are re-assigned among its images before the step. Targets and their
+    In some epochs the targets of a batch are re-assigned among its images before the step, in each process among its
+    own. Targets and their
     assignment are part of the checkpoint. Held-out images have no target: validation and test report the
     distance to the nearest one.
 
@@ -60,7 +61,8 @@ class NoiseAsTargets(Model):
             return Step({"distance": nearest.mean()}, {})
         chosen = self.assignment[batch.indices]
         moved = chosen.new_zeros(())
-        if self.current_epoch % self.hparams["period"] == 0:
+        # A code that is not finite has no assignment; its loss is about to stop the run.
+        if self.current_epoch % self.hparams["period"] == 0 and codes.isfinite().all():
             before, chosen = chosen, chosen[reassign(codes.detach(), self.targets[chosen])]
             moved = (chosen != before).float().mean()
             # Every process keeps the whole assignment; their batches are disjoint.

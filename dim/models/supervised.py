@@ -30,6 +30,7 @@ class Supervised(Model):
         self.classifier = nn.Linear(self.code_size, num_classes)
         self.register_buffer("final_accuracy", torch.zeros(()))
         self.register_buffer("best_accuracy", torch.zeros(()))
+        self._measured_at = -1
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -53,16 +54,19 @@ class Supervised(Model):
         right = torch.zeros(2, device=self.device)
         self.eval()
         with torch.inference_mode():
-            for batch in datamodule.test_dataloader():
+            for batch in datamodule.predict_dataloader():
                 hits = self.logits(batch.images).argmax(1) == batch.labels
                 right += torch.stack([hits.sum(), torch.full_like(hits.sum(), len(hits))])
         self.train()
         right = distributed.total(right)
         self.final_accuracy.copy_(100 * right[0] / right[1])
         self.best_accuracy.copy_(torch.maximum(self.best_accuracy, self.final_accuracy))
+        self._measured_at = self.trainer.global_step
         self.log("test_accuracy", self.final_accuracy, prog_bar=True)
         self.log("best_test_accuracy", self.best_accuracy)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        final, best = float(self.final_accuracy), float(self.best_accuracy)
-        checkpoint["classifier"] = {"accuracy": final, "accuracy_best": best}
+        super().on_save_checkpoint(checkpoint)
+        if self._measured_at == self.trainer.global_step:  # else the accuracy is of other weights
+            final, best = float(self.final_accuracy), float(self.best_accuracy)
+            checkpoint["classifier"] = {"accuracy": final, "accuracy_best": best}

@@ -1,5 +1,6 @@
 """Batch statistics over the batches of all processes, on any backend."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,6 +25,7 @@ class UnionBatchNorm(_BatchNorm):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
+        kind, input = input.dtype, input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [1, -1] + [1] * (input.ndim - 2)
         count = input.numel() // input.shape[1] * distributed.size()
@@ -34,7 +36,7 @@ class UnionBatchNorm(_BatchNorm):
         self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_((variance.detach() * count / (count - 1)).to(self.running_var.dtype), self.momentum)
         scale = (variance + self.eps).rsqrt() * self.weight
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(kind)
 
 
 def use_union_statistics(module: nn.Module, cuda: bool) -> nn.Module:

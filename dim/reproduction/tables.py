@@ -7,11 +7,12 @@ from rich.table import Table
 
 from dim.reproduction.published import published_row
 
-# evaluation, metric -> what the table calls it, and where the paper has it (table, column; {layer} is filled in).
+# evaluation, metric -> what the table calls it, and where the paper has it (table and column; {layer} is filled in).
 CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("classifier", "accuracy"): ("its own classifier, accuracy % (table 1)", ("table1", "accuracy")),
-    ("mlp", "accuracy"): ("MLP probe, accuracy % (table 1)", ("table1", "{layer}")),
-    ("svm", "accuracy_mean"): ("linear SVM, accuracy %, five runs (table 4)", ("table4", "svm_{layer}")),
+    # The paper averages over the last epochs; with one epoch that is the final accuracy.
+    ("mlp", "accuracy_last_k"): ("MLP probe, accuracy % ({table})", ("table1 table5", "{layer}")),
+    ("svm", "accuracy"): ("linear SVM, accuracy % over five runs (table 4)", ("table4", "svm_{layer}")),
     ("linear", "accuracy"): ("logistic regression, accuracy %", None),
     ("knn", "accuracy"): ("kNN (cosine), accuracy %", None),
     ("rank", "effective_rank"): ("effective rank", None),
@@ -38,26 +39,34 @@ def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]
         for layer, metrics in results.get(evaluation, {}).items():
             if metric not in metrics:
                 continue
-            paper = None
-            if place is not None:
-                paper = (published_row(place[0], data, config) or {}).get(place[1].format(layer=layer))
-            mean, deviation = paper if isinstance(paper, list) else (paper, None)
             ours = _value(metrics[metric])
-            ours_std = metrics.get("accuracy_std" if metric == "accuracy_mean" else f"{metric}_std")
-            table.append(
-                {
-                    "evaluation": evaluation,
-                    "metric": metric,
-                    "label": label,
-                    "layer": layer,
-                    "ours": ours,
-                    "ours_std": ours_std,
-                    "published": mean,
-                    "published_std": deviation,
-                    "difference": None if mean is None else ours - mean,
-                }
-            )
-    return table
+            for source, paper in _published(place, data, config, layer):
+                mean, deviation = paper if isinstance(paper, list) else (paper, None)
+                table.append(
+                    {
+                        "evaluation": evaluation,
+                        "metric": metric,
+                        "label": label.format(table=source.replace("table", "table ")),
+                        "layer": layer,
+                        "ours": ours,
+                        "ours_std": metrics.get(f"{metric}_std"),
+                        "published": mean,
+                        "published_std": deviation,
+                        "difference": None if mean is None else ours - mean,
+                    }
+                )
+    return sorted(table, key=lambda row: list(dict.fromkeys(r["label"] for r in table)).index(row["label"]))
+
+
+def _published(place: tuple[str, str] | None, data: str, config: str, layer: str) -> list[tuple[str, Any]]:
+    """(table, value) of every table that has the cell; the first table without a value where none has."""
+    if place is None:
+        return [("", None)]
+    sources = place[0].split()
+    found = [
+        (source, (published_row(source, data, config) or {}).get(place[1].format(layer=layer))) for source in sources
+    ]
+    return [pair for pair in found if pair[1] is not None] or found[:1]
 
 
 def _cell(value: float | None, deviation: float | None) -> str:

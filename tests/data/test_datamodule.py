@@ -50,13 +50,14 @@ def digits(**options):
 
 
 def test_without_a_trainer():
-    data = digits(validation=100)
+    data = digits(validation=300)
     data.prepare_data()
     data.setup()
     assert (data.num_classes, data.image_size) == (10, 8)
-    assert len(data.train_dataloader()) == 1337 // 256
-    assert [len(batch.labels) for batch in data.val_dataloader()] == [100]
-    assert sum(len(batch.labels) for batch in data.test_dataloader()) == 360
+    assert len(data.train_dataloader()) == 1137 // 256
+    # Losses are averaged over whole batches; features are wanted of every image.
+    assert [len(batch.labels) for batch in data.val_dataloader()] == [256]
+    assert [len(batch.labels) for batch in data.test_dataloader()] == [256]
     assert sum(len(batch.labels) for batch in data.predict_dataloader()) == 360
     assert len(data.dataset.train.labels) == 1437
 

@@ -4,10 +4,10 @@ import torch
 from dim.errors import UserError
 from dim.evaluation.ndm import NDMTraining, independent, ndm
 
-SHORT = NDMTraining(epochs=60, batch_size=2000, learning_rate=2e-3, milestones=(40, 55))
+SHORT = NDMTraining(epochs=24, batch_size=1000, learning_rate=2e-3, milestones=(16, 22), evaluations=4)
 
 
-def gaussian(correlation, rows=8000, size=4, seed=0):
+def gaussian(correlation, rows=4000, size=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     covariance = torch.full((size, size), correlation).fill_diagonal_(1.0)
     return torch.randn(rows, size, generator=generator) @ torch.linalg.cholesky(covariance).T, covariance

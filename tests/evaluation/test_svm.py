@@ -99,7 +99,7 @@ def test_result_of_a_whole_evaluation(digits):
     assert {"cost": result["cost"], "accuracy": best} in result["validation_accuracies"]
     assert len(set(result["accuracies"])) > 1
     spread = torch.tensor(result["accuracies"], dtype=torch.float64)
-    assert result["accuracy_mean"] == pytest.approx(spread.mean().item())
+    assert result["accuracy"] == pytest.approx(spread.mean().item())
     assert result["accuracy_std"] == pytest.approx(spread.std().item())
 
 

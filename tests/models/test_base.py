@@ -22,6 +22,20 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step():
         model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))})
 
 
+def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written():
+    model = attach(Supervised(), step=17)
+    model._guard({"loss": torch.tensor(1.0)})
+    # As on a device whose numbers were not looked at yet.
+    model._first_bad_step = torch.tensor([12])
+    with pytest.raises(UserError, match="'loss' is not finite at step 12"):
+        model.on_save_checkpoint({})
+
+
+def test_only_deep_infomax_takes_a_map_of_global_vectors():
+    with pytest.raises(UserError, match="which only DeepInfoMax takes"):
+        Supervised(encoder="folded32_globals")
+
+
 def test_reseeding_repeats_the_step_s_randomness(monkeypatch):
     model = Supervised()
 
@@ -43,7 +57,7 @@ def test_reseeding_repeats_the_step_s_randomness(monkeypatch):
 
 def test_warm_up_then_cosine_decay():
     model = Supervised(learning_rate=1.0, schedule="cosine", warmup_steps=4)
-    model._trainer = SimpleNamespace(estimated_stepping_batches=12)
+    model._trainer = SimpleNamespace(estimated_stepping_batches=12, gradient_clip_val=None)
     configured = model.configure_optimizers()
     optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     rates = []

@@ -7,7 +7,7 @@ def test_every_part_is_trained_by_what_it_should_feel(batch, felt):
     model = BiGAN(code_size=16)
     assert set(model.losses(batch).losses) == {"encoder", "generator", "discriminator"}
     assert felt(model, batch, ["encoder"]) == {"encoder"}
-    assert felt(model, batch, ["generator"]) == {"generator_network"}
+    assert felt(model, batch, ["generator"]) == {"generator"}
     assert felt(model, batch, ["discriminator"]) == {"discriminator"}
 
 
@@ -26,7 +26,7 @@ def test_encoder_and_generator_push_against_the_discriminator(batch):
         optimiser.step()
     trained = losses()
     assert trained["discriminator"].item() < first
-    for player, network in (("encoder", model.encoder), ("generator", model.generator_network)):
+    for player, network in (("encoder", model.encoder), ("generator", model.generator)):
         state = {name: value.clone() for name, value in network.state_dict().items()}
         model.zero_grad()
         losses()[player].backward()

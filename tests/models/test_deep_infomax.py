@@ -22,8 +22,22 @@ def test_a_part_of_weight_zero_is_not_built(batch):
     assert set(local.critics) == {"local"}
     assert not hasattr(local, "discriminator")
     assert set(local.losses(batch).losses) == {"local"}
-    with pytest.raises(UserError, match="alpha and beta are both 0"):
-        DeepInfoMax(alpha=0.0, beta=0.0, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.0, "beta": 0.0}, "alpha and beta are both 0"),
+        ({"gamma": -1.0}, "gamma is -1.0"),
+        ({"negatives": 0}, "needs at least 1"),
+        ({"negatives": 1, "local_objective": "interpolated"}, "needs at least 2"),
+        ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),
+        ({"prior_objective": "tuba"}, "needs a baseline"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        DeepInfoMax(**SMALL, **options)
 
 
 def test_weights_scale_their_losses(batch):

@@ -1,0 +1,89 @@
+"""`dim evaluate` on a checkpoint of real digits."""
+
+import csv
+import json
+
+import pytest
+
+from dim import evaluate, fit
+from dim.errors import UserError
+from dim.files import sha256
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    small = [
+        "--data",
+        "ImageData",
+        "--data.source",
+        "digits",
+        "--data.batch_size",
+        "32",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.devices", "1"]
+    fit.run("fit", ["--model", "Supervised", *small, *limits, "--runs", str(runs), "--name", "supervised"])
+    return runs / "digits" / "supervised"
+
+
+def evaluated(run, *arguments):
+    evaluate.run([str(run), *arguments])
+    return json.loads((run / "evaluation.json").read_text())
+
+
+def test_results_say_what_they_belong_to(run):
+    content = evaluated(run, "--only", "knn", "--layers", "y")
+    assert content["schema_version"] == 1
+    assert 0 <= content["results"]["knn"]["y"]["accuracy"] <= 100
+    identity = content["identity"]
+    assert identity["checkpoint_sha256"] == sha256(run / "checkpoints" / "last.ckpt")
+    assert identity["data"]["source"] == "digits"
+    assert len(identity["data"]["fingerprint"]) == 64
+    assert identity["protocol"]["name"] == "quick"
+    assert identity["seeds"] == [0]
+    assert content["name"] == "supervised"
+    assert "class_path: dim.models.Supervised" in content["training_config"]
+    assert content["provenance"]["knn"]["versions"]["torch"]
+    assert content["wall_time"]["knn"] >= 0
+
+
+def test_the_supervised_row_reports_its_classifier_and_only_on_its_own_data(run):
+    content = evaluated(run, "--only", "rank", "--layers", "y")
+    assert set(content["results"]["classifier"]["y"]) == {"accuracy", "accuracy_best"}
+    rows = list(csv.DictReader((run / "evaluation.csv").open()))
+    assert {row["evaluation"] for row in rows} >= {"classifier", "rank"}
+
+
+def test_other_protocols_have_files_of_their_own(run):
+    before = evaluated(run, "--only", "rank", "--layers", "y")
+    evaluate.run([str(run), "--only", "rank", "--layers", "y", "--protocol", "standard"])
+    assert json.loads((run / "evaluation.json").read_text()) == before
+    assert (run / "evaluation-standard.json").exists()
+
+
+def test_several_seeds_are_kept_apart_from_one(run, tmp_path):
+    path = tmp_path / "seeds.json"
+    arguments = ["--only", "mlp", "--layers", "y", "--seeds", "2", "--output", str(path)]
+    evaluate.run([str(run), *arguments])
+    metrics = json.loads(path.read_text())["results"]["mlp"]["y"]
+    assert len(metrics["runs"]) == 2
+    assert metrics["accuracy"] == pytest.approx(sum(r["accuracy"] for r in metrics["runs"]) / 2)
+    assert metrics["accuracy_std"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cuda:99"], "cannot be used here"),
+        (["--device", "abacus"], "cannot be used here"),
+        (["--seeds", "0"], "at least one"),
+        (["--only", "svn"], "no evaluation 'svn'"),
+        (["--data.source", "cifar10", "--data.root", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(run, arguments, message):
+    with pytest.raises(UserError, match=message) as error:
+        evaluate.run([str(run), *arguments])
+    assert "\n" not in str(error.value)
