@@ -1,3 +1,4 @@
+import gc
 import sys
 from pathlib import Path
 
@@ -13,3 +14,12 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _memory_is_given_back(monkeypatch):
+    # Hundreds of runs in one process: what each keeps for its next step would add up.
+    monkeypatch.setattr("dim.fit.keep_memory", lambda: False)
+    monkeypatch.setattr("dim.evaluate.keep_memory", lambda: False)
+    yield
+    gc.collect()

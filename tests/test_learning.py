@@ -14,7 +14,7 @@ from dim.networks.encoders import build_encoder
 from dim.objectives import OBJECTIVES
 
 CRITICS = [GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic]
-BATCH = 32
+BATCH, TRAINING = 32, 1280
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +24,23 @@ def outputs():
     torch.manual_seed(0)
     encoder = build_encoder("conv32", 16)
     with torch.no_grad():
-        found = [encoder(normalise(split.images[:320])) for split in (dataset.train, dataset.test)]
+        splits = dataset.train.images[:TRAINING], dataset.test.images[:320]
+        found = [encoder(normalise(images)) for images in splits]
     # Standardised codes, as a trained encoder has them: random ones hardly differ from image to image.
     for side in found:
         side["y"] = (side["y"] - side["y"].mean(0)) / side["y"].std(0)
     return found, encoder.shapes()
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("cls", CRITICS)
+def pairs():
+    """All pairs; in the quick suite every critic with the paper's objectives."""
+    for cls in CRITICS:
+        for name in OBJECTIVES:
+            marks = () if name in ("dv", "jsd", "infonce") else pytest.mark.slow
+            yield pytest.param(cls, name, marks=marks, id=f"{cls.__name__}-{name}")
+
+
+@pytest.mark.parametrize(("cls", "name"), pairs())
 def test_every_critic_learns_with_every_objective(cls, name, outputs):
     (train, test), shapes = outputs
     torch.manual_seed(0)
@@ -47,28 +55,22 @@ def test_every_critic_learns_with_every_objective(cls, name, outputs):
         extra = (baseline(y).repeat_interleave(count, 0),) if objective.takes_baseline else ()
         return objective(*scores, *extra)
 
+    @torch.no_grad()
     def held_out():
-        critic.eval()
-        with torch.no_grad():
-            found = torch.stack([value(test, rows) for rows in torch.arange(320).split(BATCH)[:4]]).mean()
-        critic.train()
-        return found
+        # With the statistics of the held-out batch, as in a training step: running ones lag behind.
+        return torch.stack([value(test, rows) for rows in torch.arange(320).split(BATCH)]).mean()
 
-    # What a critic that has learnt nothing reaches: the same score for every pair.
-    rows, classes = (1, 2 if drawn else 31 * (64 if "Local" in cls.__name__ else 1))
-    same = torch.zeros(rows, 1), torch.zeros(rows, classes)
-    extra = (torch.zeros(rows, 1),) if objective.takes_baseline else ()
-    ignorant = objective(*same, *extra)
-    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 1e-3)
-    for _ in range(12):
-        for rows in torch.randperm(320).split(BATCH):
+    before = held_out()
+    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 3e-4)
+    for _ in range(5):
+        for rows in torch.randperm(TRAINING).split(BATCH)[: TRAINING // BATCH]:
             optimiser.zero_grad()
             (-value(train, rows)).backward()
             torch.nn.utils.clip_grad_norm_(critic.parameters(), 1.0)
             optimiser.step()
     after = held_out()
     assert after.isfinite()
-    assert after > ignorant, (float(ignorant), float(after))
+    assert after > before, (float(before), float(after))
 
 
 @pytest.mark.parametrize("prior", ["uniform", "gaussian"])
