@@ -61,7 +61,7 @@ def test_every_critic_learns_with_every_objective(cls, name, outputs):
         return torch.stack([value(test, rows) for rows in torch.arange(320).split(BATCH)]).mean()
 
     before = held_out()
-    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 3e-4)
+    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 1e-4)
     for _ in range(5):
         for rows in torch.randperm(TRAINING).split(BATCH)[: TRAINING // BATCH]:
             optimiser.zero_grad()
