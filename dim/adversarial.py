@@ -51,7 +51,9 @@ def frozen(module: nn.Module) -> Callable[..., Tensor]:
 
 def _between(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
     # One row holds the samples of all processes: scores are few, and infoNCE's classes must not be split.
-    return objective(distributed.gather(real)[None], distributed.gather(fake)[None])
+    scores = distributed.gather(real)[None], distributed.gather(fake)[None]
+    # There is nothing for a baseline to depend on here: a = 1.
+    return objective(*scores, real.new_zeros(1, 1) if objective.takes_baseline else None)
 
 
 def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import nn
 
 from dim import adversarial
 from dim.networks.discriminators import CodeDiscriminator
-from dim.objectives import dv, jsd
+from dim.objectives import OBJECTIVES, jsd
 
 
 def samples(prior, rows=4000, size=3):
@@ -43,7 +43,7 @@ def test_jsd_losses_are_binary_cross_entropies():
     torch.testing.assert_close(adversarial.generator_loss(jsd, real, fake), bce(fake, torch.ones(9)))
 
 
-@pytest.mark.parametrize("objective", [jsd, dv])
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_the_players_pull_fake_scores_in_opposite_directions(objective):
     real, fake = torch.randn(9), torch.randn(9, requires_grad=True)
     up = torch.autograd.grad(adversarial.generator_loss(objective, real, fake), fake)[0]

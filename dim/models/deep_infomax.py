@@ -114,8 +114,6 @@ class DeepInfoMax(Model):
                 raise UserError("coordinates are predicted from one code: choose an encoder without global vectors")
             self.coordinates = CoordinateHead(shapes["local"], code_size, units, coordinates == "relative")
         if gamma:
-            if self.prior_objective.takes_baseline:
-                raise UserError(f"prior_objective={prior_objective} needs a baseline, which a prior does not have")
             self.discriminator = CodeDiscriminator(code_size)
 
     def setup(self, stage: str) -> None:

@@ -32,7 +32,6 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"negatives": 0}, "needs at least 1"),
         ({"negatives": 1, "local_objective": "interpolated"}, "needs at least 2"),
         ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),
-        ({"prior_objective": "tuba"}, "needs a baseline"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):
