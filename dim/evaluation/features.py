@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dim.data.loader import normalise
 from dim.errors import UserError
 from dim.evaluation.progress import Report, silent
 
@@ -26,8 +27,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def scaled(images: Tensor, device: torch.device) -> Tensor:
     """uint8 images (N, 3, S, S) as float32 in [-1, 1] on `device`, channels last."""
-    images = images.to(device, non_blocking=True)
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+    return normalise(images.to(device, non_blocking=True))
 
 
 def encode(
