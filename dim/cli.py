@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "losses of a checkpoint on the test split",
     "predict": "write a checkpoint's features of the test split to a file",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
+    "reproduce": "train and evaluate what a table of the paper lacks: dim reproduce table1 --budget cpu --root DATA",
 }
 
 HELP = f"""usage: dim [--version] [--help] COMMAND ...
@@ -39,6 +40,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import evaluate
 
         evaluate.run(list(arguments[1:]))
+    elif arguments[0] == "reproduce":
+        from dim import reproduce
+
+        reproduce.run(list(arguments[1:]))
     else:
         raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
 

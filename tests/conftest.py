@@ -23,3 +23,28 @@ def _memory_is_given_back(monkeypatch):
     monkeypatch.setattr("dim.evaluate.keep_memory", lambda: False)
     yield
     gc.collect()
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where `dim reproduce` finds a copy of the configs, so that a test may change them, and keeps its runs."""
+    from dim.reproduction.runs import Places
+
+    configs = Path(__file__).parent.parent / "configs"
+    for path in configs.rglob("*.yaml"):
+        copy = tmp_path / "configs" / path.relative_to(configs)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    return Places(tmp_path / "configs", tmp_path / "runs")
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Replaces what `dim reproduce` starts; how `Children` passes signals on is tested with real processes."""
+    from standins import Processes
+
+    from dim.reproduction import jobs
+
+    stand_in = Processes()
+    monkeypatch.setattr(jobs.Children, "run", lambda self, *args, **options: stand_in(*args, **options))
+    return stand_in

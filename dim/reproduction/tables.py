@@ -1,11 +1,16 @@
 """Tables of one encoder: our numbers, the published ones and the difference."""
 
+import csv
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from dim.reproduction.published import published_row
+from dim.files import replacing
+from dim.networks.encoders import LAYERS
+from dim.reproduction.published import published, published_row
 
 # evaluation, metric -> what the table calls it, and where the paper has it (table and column; {layer} is filled in).
 CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
@@ -25,6 +30,22 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("ndm", "estimate"): ("NDM, held-out nats (table 4)", ("table4", "ndm")),
     ("ndm", "sigmoid"): ("NDM with a sigmoid, held-out nats (table 4)", ("table4", "ndm_sigmoid")),
 }
+
+
+def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
+    """The columns of a row in one of the paper's tables: name -> (evaluation, metric, layer) that fills it.
+
+    The fully supervised row has one number, its own classifier's.
+    """
+    found = {
+        place[1].format(layer=layer): (evaluation, metric, layer)
+        for (evaluation, metric), (_, place) in CELLS.items()
+        if place is not None and table in place[0].split()
+        for layer in LAYERS
+        if "{layer}" in place[1] or layer == "y"
+    }
+    names = ["accuracy"] if config == "supervised" else published()[table]["columns"]
+    return {name: found[name] for name in names}
 
 
 def _value(value: Any) -> Any:
@@ -69,7 +90,16 @@ def _published(place: tuple[str, str] | None, data: str, config: str, layer: str
     return [pair for pair in found if pair[1] is not None] or found[:1]
 
 
-def _cell(value: float | None, deviation: float | None) -> str:
+def write_csv(path: Path, table: list[dict[str, Any]]) -> None:
+    """The lines of a table as CSV, whole or not at all."""
+    with replacing(path, "w") as file:
+        writer = csv.DictWriter(file, list(table[0]) if table else ["evaluation"])
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def cell_text(value: float | None, deviation: float | None) -> str:
+    """`75.21`, `75.21 ± 0.30`, or `-` where there is nothing."""
     if value is None:
         return "-"
     return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
@@ -89,9 +119,37 @@ def print_rows(table: list[dict[str, Any]], title: str, console: Console | None 
         printed.add_row(
             row["label"] if first else "",
             row["layer"],
-            _cell(row["ours"], row["ours_std"]),
-            _cell(row["published"], row["published_std"]),
+            cell_text(row["ours"], row["ours_std"]),
+            cell_text(row["published"], row["published_std"]),
             difference,
         )
         previous = row["label"]
     (console or Console()).print(printed)
+
+
+def print_experiment(lines: list[dict[str, Any]], title: str, console: Console | None = None) -> None:
+    """Prints the lines of an experiment's table (`dim.reproduction.results.long_rows`)."""
+    printed = Table(title=title, title_justify="left")
+    for name in ("row", "", "published", "ours", "difference", "epochs", "seeds", "note"):
+        words = name in ("row", "", "note")
+        printed.add_column(name, justify="left" if words else "right", no_wrap=name != "note")
+    previous = None
+    for line in lines:
+        first = line["row"] != previous
+        if previous is not None and first:
+            printed.add_section()
+        printed.add_row(
+            line["row"] if first else "",
+            line["column"],
+            cell_text(line["published"], line["published_std"]),
+            cell_text(line["ours"], line["ours_std"]),
+            "-" if line["difference"] is None else f"{line['difference']:+.2f}",
+            *((str(line["epochs"]), str(line["seeds"]), line["state"]) if first else ("", "", "")),
+        )
+        previous = line["row"]
+    (console or wide_console()).print(printed)
+
+
+def wide_console() -> Console:
+    """Standard output, with room for a table where it is a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=120)

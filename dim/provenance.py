@@ -1,0 +1,45 @@
+"""What numbers were made with."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from dim.version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package (with its commit, in a checkout) and of what its numbers depend on."""
+    found = {
+        name: importlib.metadata.version(name)
+        for name in ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "scikit-learn", "numpy")
+    }
+    folder = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=folder, capture_output=True, text=True
+    )
+    return {"deep-infomax": __version__, "commit": commit.stdout.strip(), **found}
+
+
+def machine() -> dict[str, str | int]:
+    """Where numbers were made: the processor, how many cores this process may use, threads, GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found: dict[str, str | int] = {"system": platform.platform(), "processor": _processor(), "cores": cores}
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        found["threads"] = threads
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
+        found["gpus"] = ", ".join(name.strip() for name in names if name.strip())
+    return found
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,244 @@
+"""`dim reproduce`: the paper's tables, trained, evaluated and printed beside what was published."""
+
+import contextlib
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dim.errors import UserError
+from dim.reproduction import estimates, results, tables
+from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
+from dim.reproduction.executors import Executor, Machine
+from dim.reproduction.jobs import Outcome
+from dim.reproduction.rows import ExperimentName, Row, data_of, rows_of, select
+from dim.reproduction.runs import Places, Run, plan_run, state
+
+Where = Literal["local", "gpus"]
+
+
+def reproduce(
+    experiment: ExperimentName,
+    data: str | None = None,
+    budget: BudgetName | None = None,
+    rows: str = "*",
+    seeds: int = 1,
+    root: str | None = None,
+    download: bool = False,
+    retrain: bool = False,
+    where: Where = "local",
+    devices: str = "0",
+    configs: Path = Path("configs"),
+    runs: Path = Path("runs"),
+    output: Path = Path("results"),
+    dry_run: bool = False,
+    extra: Sequence[str] = (),
+) -> int:
+    """Trains and evaluates what a table of the paper lacks, and prints it beside the published numbers.
+
+    Run again, it does only what is left, from the last checkpoint of what was interrupted. A row whose settings have
+    changed since it was trained is marked stale and left out of the numbers. A row that fails is reported and does not
+    stop the others; the exit status is then 1. Options after a lone -- are given to every `dim fit`.
+
+    Args:
+        experiment: table1, table4 or table5.
+        data: cifar10, cifar100, digits, separated by commas; by default those that the paper has.
+        budget: smoke (one epoch, MLP probes), cpu (a few epochs, quick protocol), paper (as published), demo; by
+            default cpu, and demo for digits.
+        rows: which rows, shell patterns of their labels or configs, separated by commas: "DIM(L)*,VAE".
+        seeds: train each row with seeds 0 to SEEDS - 1.
+        root: folder with the data; by default the trainer's.
+        download: fetch CIFAR if it is not there.
+        retrain: train stale rows again; the old run is kept beside the new one as seedK.1.
+        where: local does one row after the other; gpus one on each of `devices`.
+        devices: GPUs of this machine, separated by commas.
+        configs: folder with the configs.
+        runs: where runs live: RUNS/BUDGET/DATA/NAME/seedK.
+        output: where the table is written, as EXPERIMENT-DATA-BUDGET.json and .csv.
+        dry_run: show what is left and how long it may take.
+
+    Returns:
+        The exit status: 0 if everything that was asked for is done.
+    """
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}: at least one is needed")
+    places = Places(configs, runs, root, download)
+    tasks: list[Task] = []
+    for name in (data or ",".join(data_of(experiment))).split(","):
+        tasks.append(Task(experiment, name, budget or default_budget(name), places, seeds, tuple(extra)))
+    chosen = [run for task in tasks for run in task.chosen(rows)]
+    if dry_run:
+        show_plan(chosen)
+        return 0
+    executor: Executor = Machine.gpus(devices.split(",")) if where == "gpus" else Machine()
+    outcomes, stopped = carry_out(executor, chosen, retrain)
+    for task in tasks:
+        task.report(output)
+    return conclude(outcomes, stopped, len(chosen))
+
+
+class Task:
+    """An experiment on one data set under one budget: all its rows, each with its runs."""
+
+    def __init__(
+        self,
+        experiment: ExperimentName,
+        data: str,
+        budget: BudgetName,
+        places: Places,
+        seeds: int,
+        extra: tuple[str, ...],
+    ) -> None:
+        self.experiment, self.data, self.budget = experiment, data, budget
+        evaluating = evaluation_of(experiment, budget)
+        self.rows: list[tuple[Row, list[Run]]] = [
+            (row, [plan_run(row, data, budget, seed, evaluating, places, extra) for seed in range(seeds)])
+            for row in rows_of(experiment, data, places.configs)
+        ]
+
+    def chosen(self, patterns: str) -> list[Run]:
+        """The runs of the rows that match, the first seed of all of them first."""
+        labels = select([row for row, _ in self.rows], patterns)
+        runs = [runs for row, runs in self.rows if row in labels]
+        return list(itertools.chain.from_iterable(zip(*runs, strict=True)))
+
+    def report(self, output: Path) -> None:
+        """Prints and writes the table of what there is."""
+        content = results.gather(self.experiment, self.data, self.budget, self.rows)
+        title = f"{self.experiment} on {self.data}, budget {self.budget}: {BUDGETS[self.budget].about}"
+        tables.print_experiment(results.long_rows(content), title)
+        path = results.write(content, output)
+        print(f"results: {path} and {path.with_suffix('.csv')}")
+
+
+def evaluation_of(experiment: ExperimentName, budget: BudgetName) -> Evaluating:
+    """How an experiment's encoders are evaluated."""
+    return BUDGETS[budget].battery if experiment == "table4" else BUDGETS[budget].probes
+
+
+def show_plan(runs: Sequence[Run]) -> None:
+    """Prints what is left of each run and how long it may take."""
+    how = {f"{run.budget}: {run.evaluating.protocol} protocol, {', '.join(run.evaluating.only)}" for run in runs}
+    table = Table(title="plan; evaluations: " + "; ".join(sorted(how)), title_justify="left")
+    for name in ("row", "data", "seed", "budget", "epochs", "state", "left", "taken from"):
+        table.add_column(name, no_wrap=name != "state")
+    total = 0.0
+    for run in runs:
+        guess = estimates.estimate(run)
+        total += guess.seconds
+        about = (run.row.label, run.data, str(run.seed), run.budget, str(run.epochs))
+        table.add_row(*about, results.describe(state(run)), duration(guess.seconds), guess.source)
+    tables.wide_console().print(table)
+    print(f"one after the other about {duration(total)}; {estimates.RULE}")
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `5 min`, `3.2 h`, `41 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def carry_out(executor: Executor, runs: Sequence[Run], retrain: bool) -> tuple[dict[Run, Outcome], int | None]:
+    """Works on runs until all have ended or a signal stops them; their outcomes, and the signal."""
+    outcomes: dict[Run, Outcome] = {}
+    with Screen(len(runs)) as screen, _signals_passed_on(executor) as received:
+
+        def done(run: Run, outcome: Outcome) -> None:
+            outcomes[run] = outcome
+            screen.done(run, outcome)
+
+        executor.run(runs, retrain, screen.watch, done)
+        return outcomes, received[0] if received else None
+
+
+@contextlib.contextmanager
+def _signals_passed_on(executor: Executor) -> Iterator[list[int]]:
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        executor.stop(number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Screen:
+    """What is going on: bars on a terminal, elsewhere a line when a run's phase changes or it ends."""
+
+    def __init__(self, total: int) -> None:
+        self.console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        line = TextColumn("{task.fields[line]}")
+        self.progress = Progress(*columns, line, console=self.console, disable=not self.console.is_terminal)
+        self.bar = self.progress.add_task("runs", total=total, line="")
+        self.total, self.ended = total, 0
+        self.phases: dict[Run, str] = {}
+        self.began: dict[Run, float] = {}
+
+    def __enter__(self) -> "Screen":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def watch(self, run: Run, phase: str, line: str) -> None:
+        self.began.setdefault(run, time.monotonic())
+        if self.phases.get(run) != phase:
+            self.phases[run] = phase
+            self._print(f"{run.title}: {phase}")
+        self.progress.update(self.bar, line=f"{run.title}: {phase}  {line}"[: self.console.width // 2])
+
+    def done(self, run: Run, outcome: Outcome) -> None:
+        self.ended += 1
+        self.progress.advance(self.bar)
+        # Nothing was done for a run that was complete.
+        spent = f" after {duration(time.monotonic() - self.began[run])}" if run in self.began else ""
+        message = f": {outcome.message}" if outcome.message else ""
+        self._print(f"[{self.ended}/{self.total}] {run.title}: {outcome.status}{spent}{message}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def conclude(outcomes: dict[Run, Outcome], stopped: int | None, total: int) -> int:
+    """Says on standard error what is not done, and returns the exit status."""
+    for status, advice in (("failed", "run the command again to try again"), ("stale", "--retrain true trains anew")):
+        affected = [(run, outcome) for run, outcome in outcomes.items() if outcome.status == status]
+        for run, outcome in affected:
+            print(f"dim: {status}: {run.title}: {outcome.message}", file=sys.stderr)
+        if affected:
+            print(f"dim: {len(affected)} of {total} {status}: {advice}", file=sys.stderr)
+    if stopped is not None:
+        print("dim: stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + stopped
+    return int(any(outcome.status != "done" for outcome in outcomes.values()))
+
+
+def run(arguments: list[str]) -> None:
+    """Runs `dim reproduce ARGUMENTS`."""
+    extra: list[str] = []
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, extra = arguments[:place], arguments[place + 1 :]
+    arguments = [word for word in arguments if word != "--dry-run"] + ["--dry_run=true"] * ("--dry-run" in arguments)
+    parser = ArgumentParser(prog="dim reproduce", exit_on_error=False)
+    parser.add_function_arguments(reproduce, as_positional=True, skip={"extra"})
+    options = parser.instantiate(parser.parse_args(arguments))
+    if status := reproduce(**options, extra=extra):
+        sys.exit(status)

@@ -1,0 +1,86 @@
+"""How long what is left will take: from measured runs where there are any, else by a rule that is stated."""
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dim.reproduction import recipes
+from dim.reproduction.results import training_seconds
+from dim.reproduction.runs import RECORD, Run, read_evaluation, read_record, state
+
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_437}
+STEP_SECONDS, EVALUATION_SECONDS, START_SECONDS = 0.25, 30.0, 15.0
+RULE = (
+    f"rule: {START_SECONDS:.0f} s to start, {STEP_SECONDS} s a step (DIM(L) infoNCE, cpu budget, two cores), "
+    f"{EVALUATION_SECONDS:.0f} s for each evaluation of a layer of 60,000 images under the quick protocol; other "
+    "protocols and GPUs differ much"
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that are left, and what they were taken from."""
+
+    seconds: float
+    source: str
+
+
+def estimate(run: Run) -> Estimate:
+    """How long the rest of `run` will take, counted as if a begun training began anew."""
+    stage = state(run).stage
+    if stage == "done":
+        return Estimate(0.0, "")
+    left = {"training", "evaluation"} if stage != "trained" else {"evaluation"}
+    source = "measured"
+    seconds = 0.0
+    for part in left:
+        measured = list(_measured(run, part))
+        if not measured:
+            source = "rule"
+        seconds += statistics.median(measured) if measured else _by_rule(run, part)
+    if stage == "begun" and "training" in left:
+        record = read_record(run.folder)
+        assert record is not None
+        seconds = max(START_SECONDS, seconds - training_seconds(record))
+    return Estimate(seconds, source)
+
+
+def _measured(run: Run, part: str) -> Iterator[float]:
+    """Wall times of finished runs with the same training but for data of the same size and seed."""
+    same = [data for data, images in IMAGES.items() if images == IMAGES.get(run.data)] or [run.data]
+    for data in same:
+        for path in sorted((run.places.runs / run.budget / data / run.row.name).glob(f"seed*/{RECORD}")):
+            record = json.loads(path.read_text("utf-8"))
+            if not record["trained"] or not _alike(record["recipe"], run.recipe):
+                continue
+            if part == "training":
+                yield training_seconds(record)
+            elif evaluation := _evaluation_seconds(run, path.parent):
+                yield evaluation
+
+
+def _alike(recipe: dict, other: dict) -> bool:
+    changed = recipes.differences(recipe, other)
+    return not set(changed) - {"seed_everything", "data.init_args.source"}
+
+
+def _evaluation_seconds(run: Run, folder: Path) -> float | None:
+    """The measured time of the evaluations that the run needs, if all of them were measured."""
+    content = read_evaluation(folder / run.evaluating.file)
+    times = content["wall_time"] if content else {}
+    if not set(run.evaluating.only) <= times.keys():
+        return None
+    return START_SECONDS + times.get("encoding", 0.0) + sum(times[name] for name in run.evaluating.only)
+
+
+def _by_rule(run: Run, part: str) -> float:
+    images = IMAGES.get(run.data, 50_000)
+    if part == "evaluation":
+        return START_SECONDS + EVALUATION_SECONDS * len(run.evaluating.only) * 3 * images / 50_000
+    batch = recipes.get(run.recipe, "data.init_args.batch_size", 64)
+    steps = recipes.get(run.recipe, "trainer.limit_train_batches", None)
+    whole = images // batch
+    per_epoch = min(whole, steps) if isinstance(steps, int) else int(whole * (steps if steps else 1))
+    return START_SECONDS + STEP_SECONDS * per_epoch * (run.epochs or 1)

@@ -1,0 +1,244 @@
+"""Doing what a run lacks, in processes of their own that can be stopped, killed and taken up again."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from dim.files import sha256
+from dim.provenance import machine, versions
+from dim.reproduction.runs import CONFIG, OUTPUT, Run, read_record, state, write_record
+
+LOCK_SECONDS = 60.0
+"""How long to wait for a run that another process holds: one whose parent was killed saves and stops within seconds."""
+POLL_SECONDS = 0.2
+
+Watch = Callable[[Run, str, str], None]
+"""`watch(run, phase, line)`: what a run is doing, and the last line that it printed."""
+
+
+def unwatched(run: Run, phase: str, line: str) -> None:
+    """A watch that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: done, failed, stopped by a signal, or left alone because it is stale."""
+
+    status: Literal["done", "failed", "stopped", "stale"]
+    message: str = ""
+
+
+class Children:
+    """The processes that are at work, so that a signal can be passed on to all of them."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.RLock()  # a signal's handler runs in a thread that may hold it
+
+    def stop(self, number: int) -> None:
+        """Passes a signal on; nothing new is started from now on."""
+        self.signal = number
+        with self._lock:
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(number)
+
+    def run(self, command: list[str], watch: Callable[[], None], **options: Any) -> int:
+        """The exit status of a command, which is not started once `stop` was called (then minus the signal)."""
+        with self._lock:
+            if self.signal is not None:
+                return -self.signal
+            # In a session of its own: a terminal's Ctrl-C reaches it once, through `stop`.
+            process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent, **options)
+            self._running.add(process)
+        try:
+            while process.poll() is None:
+                watch()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        return process.returncode
+
+
+_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec as little as possible should happen
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Where Linux can: a child whose parent was killed is told to save and stop."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Iterator[int | None]:
+    """Keeps other processes from the run; yields the lock's descriptor, or None if another has it.
+
+    Children inherit the lock: it holds until the last of them is gone, whatever became of their parent.
+    """
+    path = run.folder.with_name(f".{run.folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        limit = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    yield None
+                    return
+                time.sleep(POLL_SECONDS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def work(
+    run: Run,
+    retrain: bool = False,
+    environment: Mapping[str, str] | None = None,
+    children: Children | None = None,
+    watch: Watch = unwatched,
+) -> Outcome:
+    """Trains and evaluates what `run` lacks.
+
+    Args:
+        retrain: move a stale run aside and train the row again.
+        environment: variables for the processes, on top of this one's.
+    """
+    with locked(run) as lock:
+        if lock is None:
+            return Outcome("failed", "another process is at work on this run")
+        worker = _Worker(run, lock, environment or {}, children or Children(), watch)
+        found = state(run)
+        if found.stage == "stale":
+            if not retrain:
+                return Outcome("stale", found.reason)
+            _move_aside(run.folder)
+            found = state(run)
+        if found.stage in ("missing", "begun"):
+            outcome = worker.train()
+            if outcome.status != "done":
+                return outcome
+        return worker.evaluate() if state(run).stage != "done" else Outcome("done")
+
+
+def _move_aside(folder: Path) -> None:
+    number = 1
+    while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    folder.rename(kept)
+
+
+class _Worker:
+    """Runs the commands of one run, with its lock held."""
+
+    def __init__(self, run: Run, lock: int, environment: Mapping[str, str], children: Children, watch: Watch) -> None:
+        self.target, self.lock, self.children, self.watch = run, lock, children, watch
+        self.environment = {**os.environ, **environment}
+
+    def train(self) -> Outcome:
+        run = self.target
+        record = read_record(run.folder) or {"sessions": []}
+        _close_killed_session(record, run)
+        # Before its first checkpoint a run has nothing to lose.
+        how = ["--ckpt_path", "last"] if run.last.is_file() else ["--overwrite", "true"]
+        session: dict[str, Any] = {"began": _now(), "seconds": None, "versions": versions(), "machine": machine()}
+        record |= {
+            "schema_version": 1,
+            "recipe": run.recipe,
+            "command": shlex.join(["dim", *run.fit_arguments()]),
+            "trained": False,
+            "error": None,
+        }
+        record["sessions"].append(session)
+        write_record(run.folder, record)
+        began = time.monotonic()
+        outcome = self._command("training", [*run.fit_arguments(), *how])
+        session["seconds"] = round(time.monotonic() - began, 1)
+        if outcome.status == "done":
+            record |= {
+                "trained": True,
+                "checkpoint_sha256": sha256(run.last),
+                "config_sha256": sha256(run.folder / CONFIG),
+            }
+        self._finish(record, outcome)
+        return outcome
+
+    def evaluate(self) -> Outcome:
+        outcome = self._command("evaluating", self.target.evaluate_arguments())
+        record = read_record(self.target.folder)
+        assert record is not None
+        if outcome.status == "done" and state(self.target).stage != "done":
+            outcome = Outcome("failed", "the evaluation ended without all of its results")
+        self._finish(record, outcome)
+        return outcome
+
+    def _finish(self, record: dict[str, Any], outcome: Outcome) -> None:
+        record["error"] = outcome.message if outcome.status == "failed" else None
+        write_record(self.target.folder, record)
+
+    def _command(self, phase: str, arguments: list[str]) -> Outcome:
+        path = self.target.folder / OUTPUT
+        with path.open("ab") as output:
+            output.write(f"$ {shlex.join(['dim', *arguments])}\n".encode())
+            output.flush()
+            status = self.children.run(
+                [sys.executable, "-m", "dim", *arguments],
+                lambda: self.watch(self.target, phase, last_line(path)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                pass_fds=(self.lock,),
+            )
+        if status == 0:
+            return Outcome("done")
+        if self.children.signal is not None:
+            return Outcome("stopped")
+        return Outcome("failed", f"{phase}: {_reason(status, last_line(path))} (see {path})")
+
+
+def _reason(status: int, line: str) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return line.removeprefix("dim: error: ") or f"exit status {status}"
+
+
+def _close_killed_session(record: dict[str, Any], run: Run) -> None:
+    """A session that was killed lasted, as far as its work was kept, until its last checkpoint."""
+    for session in record["sessions"]:
+        if session["seconds"] is None:
+            began = datetime.fromisoformat(session["began"]).timestamp()
+            kept = run.last.stat().st_mtime if run.last.is_file() else began
+            session["seconds"] = round(max(0.0, kept - began), 1)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def last_line(path: Path) -> str:
+    """The last line in a growing file that is not empty."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 4096))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

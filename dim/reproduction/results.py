@@ -1,0 +1,159 @@
+"""The results of an experiment as one compact, self-contained file: every number with what made it."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dim.evaluation.protocol import Results
+from dim.files import sha256, write_json
+from dim.reproduction import tables
+from dim.reproduction.budgets import BUDGETS, BudgetName
+from dim.reproduction.rows import ExperimentName, Row
+from dim.reproduction.runs import CONFIG, Run, State, read_evaluation, read_record, state
+
+VERSION = 1
+
+
+def gather(
+    experiment: ExperimentName, data: str, budget: BudgetName, rows: Sequence[tuple[Row, Sequence[Run]]]
+) -> dict[str, Any]:
+    """What there is of an experiment on disk; `rows` are its rows with their runs (one for each seed).
+
+    Numbers of stale or unfinished runs are left out; such runs are listed with their state.
+    """
+    return {
+        "schema_version": VERSION,
+        "experiment": experiment,
+        "data": data,
+        "budget": {"name": budget, "about": BUDGETS[budget].about},
+        "rows": [_row(experiment, row, runs) for row, runs in rows],
+    }
+
+
+def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
+    seeds = [_seed(run) for run in runs]
+    measured = [seed["cells"] for seed in seeds if seed["cells"]]
+    columns = tables.columns(experiment, row.config)
+    return {
+        "row": row.label,
+        "config": row.config,
+        "name": row.name,
+        "options": list(row.options),
+        "epochs": runs[0].epochs,
+        "published": row.published,
+        "ours": {
+            column: summary for column, cell in columns.items() if (summary := _summary(measured, "/".join(cell)))
+        },
+        "seeds": seeds,
+    }
+
+
+def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict[str, Any] | None:
+    """Mean and deviation over seeds; of a single one, the deviation of its own repetitions if it has any."""
+    found = [cells[cell] for cells in measured if cell in cells]
+    if not found:
+        return None
+    values = [entry["value"] for entry in found]
+    if len(values) > 1:
+        return {"mean": statistics.fmean(values), "std": statistics.stdev(values), "over": f"{len(values)} seeds"}
+    own = found[0].get("std")
+    return {"mean": values[0], "std": own, "over": "one seed" if own is None else "repetitions with one seed"}
+
+
+def _seed(run: Run) -> dict[str, Any]:
+    found = state(run)
+    entry: dict[str, Any] = {"seed": run.seed, "state": found.stage, "message": found.error or found.reason}
+    if found.stage != "done":
+        return {**entry, "cells": {}}
+    evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
+    assert evaluation is not None
+    assert record is not None
+    return {**entry, "cells": _cells(evaluation["results"]), "provenance": _provenance(run, record, evaluation)}
+
+
+def _cells(results: Results) -> dict[str, dict[str, float]]:
+    """evaluation/metric/layer -> value, and its deviation over repetitions where it has one."""
+    cells = {}
+    for evaluation, metric in tables.CELLS:
+        for layer, metrics in results.get(evaluation, {}).items():
+            if metric in metrics:
+                value = metrics[metric]
+                cell = {"value": value["estimate"] if isinstance(value, dict) else value}
+                if metrics.get(f"{metric}_std") is not None:
+                    cell["std"] = metrics[f"{metric}_std"]
+                cells[f"{evaluation}/{metric}/{layer}"] = cell
+    return cells
+
+
+def _provenance(run: Run, record: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    made = {name: {"device": about["device"], **about["versions"]} for name, about in evaluation["provenance"].items()}
+    identity = evaluation["identity"]
+    return {
+        "command": record["command"],
+        "config": record["recipe"],
+        "config_sha256": sha256(run.folder / CONFIG),
+        "checkpoint_sha256": record["checkpoint_sha256"],
+        "data_fingerprint": identity["data"]["fingerprint"],
+        "protocol": identity["protocol"],
+        "global_step": evaluation["global_step"],
+        "training": record["sessions"],
+        "training_seconds": training_seconds(record),
+        "evaluation": made,
+        "evaluation_seconds": evaluation["wall_time"],
+    }
+
+
+def training_seconds(record: dict[str, Any]) -> float:
+    """Wall time of all sessions of a training."""
+    return round(sum(session["seconds"] or 0.0 for session in record["sessions"]), 1)
+
+
+def describe(found: State) -> str:
+    """A state in words."""
+    words = {"begun": "partly trained", "trained": "not evaluated yet", "missing": "not trained yet"}
+    text = words.get(found.stage, found.stage)
+    return f"{text} ({found.error or found.reason})" if found.error or found.reason else text
+
+
+def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line for each cell of an experiment's table: published, ours and the difference."""
+    lines = []
+    for row in content["rows"]:
+        for column in tables.columns(content["experiment"], row["config"]):
+            ours, paper = row["ours"].get(column, {}), row["published"].get(column)
+            mean, deviation = paper if isinstance(paper, list) else (paper, None)
+            value = ours.get("mean")
+            lines.append(
+                {
+                    "row": row["row"],
+                    "name": row["name"],
+                    "data": content["data"],
+                    "column": column,
+                    "published": mean,
+                    "published_std": deviation,
+                    "ours": value,
+                    "ours_std": ours.get("std"),
+                    "over": ours.get("over", ""),
+                    "difference": None if None in (mean, value) else value - mean,
+                    "budget": content["budget"]["name"],
+                    "epochs": row["epochs"],
+                    "seeds": sum(bool(seed["cells"]) for seed in row["seeds"]),
+                    "state": row_state(row),
+                }
+            )
+    return lines
+
+
+def row_state(row: dict[str, Any]) -> str:
+    """What a reader must know of a row that is not whole; empty where all seeds are done."""
+    notes = {describe(State(seed["state"], seed["message"])) for seed in row["seeds"] if seed["state"] != "done"}
+    return "; ".join(sorted(notes))
+
+
+def write(content: dict[str, Any], folder: Path) -> Path:
+    """Writes EXPERIMENT-DATA-BUDGET.json and .csv, and returns the JSON's path."""
+    path = folder / f"{content['experiment']}-{content['data']}-{content['budget']['name']}.json"
+    write_json(path, content)
+    tables.write_csv(path.with_suffix(".csv"), long_rows(content))
+    return path

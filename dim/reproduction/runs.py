@@ -1,0 +1,194 @@
+"""One run of a row: its folder, how it is trained and evaluated, and how far it is."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dim.checkpoints import FOLDER, LAST
+from dim.errors import UserError
+from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS
+from dim.files import sha256, write_json
+from dim.networks.encoders import ENCODERS
+from dim.reproduction import recipes
+from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, budget_configs
+from dim.reproduction.rows import Row
+
+RECORD, CONFIG, OUTPUT = "reproduction.json", "config.yaml", "output.log"
+Stage = Literal["missing", "begun", "trained", "done", "stale"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are: `configs` and `runs` folders, and the data's `root` (None: the trainer's default)."""
+
+    configs: Path = Path("configs")
+    runs: Path = Path("runs")
+    root: str | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row with one seed under one budget; plain values, so that it can be sent to another machine.
+
+    Attributes:
+        recipe: everything that decides the training, merged from configs and options.
+        files: the configs, in the order of merging.
+        options: of `dim fit`, on top of them.
+    """
+
+    row: Row
+    data: str
+    budget: BudgetName
+    seed: int
+    evaluating: Evaluating
+    places: Places
+    recipe: dict[str, Any] = field(hash=False)
+    files: tuple[Path, ...]
+    options: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.places.runs / self.budget / self.data / self.row.name / f"seed{self.seed}"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / FOLDER / LAST
+
+    @property
+    def title(self) -> str:
+        return f"{self.row.label}, {self.data}, seed {self.seed}"
+
+    @property
+    def epochs(self) -> int | None:
+        return recipes.get(self.recipe, "trainer.max_epochs")
+
+    def fit_arguments(self) -> list[str]:
+        """Of `dim`, to train this run from its beginning."""
+        configs = [word for path in self.files for word in ("--config", str(path))]
+        name = ["--name", f"{self.row.name}/seed{self.seed}", "--runs", str(self.places.runs / self.budget)]
+        return ["fit", *configs, *self.options, "--seed_everything", str(self.seed), *name, *self._data()]
+
+    def evaluate_arguments(self) -> list[str]:
+        """Of `dim`, to evaluate its last checkpoint."""
+        how = ["--protocol", self.evaluating.protocol, "--only", ",".join(self.evaluating.only)]
+        return ["evaluate", str(self.folder), *how, "--seed", str(self.seed), *self._data()]
+
+    def _data(self) -> list[str]:
+        root = ["--data.root", self.places.root] if self.places.root else []
+        return [*root, *(["--data.download", "true"] if self.places.download else [])]
+
+
+def plan_run(
+    row: Row,
+    data: str,
+    budget: BudgetName,
+    seed: int,
+    evaluating: Evaluating,
+    places: Places,
+    extra: tuple[str, ...] = (),
+) -> Run:
+    """The run of a row; `extra` are options of `dim fit` for every row.
+
+    Raises:
+        UserError: a config is not there or no YAML.
+    """
+    own = places.configs / data / f"{row.config}.yaml"
+    if not own.is_file():
+        raise UserError(f"{own} does not exist: run this in a checkout, or say where --configs are")
+    config = recipes.read_config(own)
+    above = [places.configs / "budget" / f"{name}.yaml" for name in budget_configs(BUDGETS[budget], config)]
+    options = (*row.options, *extra)
+    for path in above:
+        config = recipes.merge(config, recipes.read_config(path))
+    recipe = recipes.merge(config, recipes.parse_options(options)) | {"name": row.name, "seed_everything": seed}
+    return Run(row, data, budget, seed, evaluating, places, recipe, (own, *above), options)
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is; `reason` says why it is stale, `error` how its last attempt failed."""
+
+    stage: Stage
+    reason: str = ""
+    error: str | None = None
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What was written down when the run in `folder` was trained; None where nothing was."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return content if content["schema_version"] == 1 else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: move the folder away to train the row again") from error
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes the record, whole."""
+    write_json(folder / RECORD, record)
+
+
+def read_evaluation(path: Path) -> dict[str, Any] | None:
+    """The content of the results file of an evaluation, if there is one that can be read."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "identity" in content else None
+
+
+def state(run: Run) -> State:
+    """How far `run` is, from the files in its folder."""
+    record = read_record(run.folder)
+    if record is None:
+        used = (run.folder / CONFIG).exists() or (run.folder / FOLDER).exists()
+        return State("stale", "the folder holds a run that was not made here") if used else State("missing")
+    changed = recipes.differences(record["recipe"], run.recipe)
+    if changed:
+        return State("stale", f"its settings changed since: {', '.join(changed)}")
+    error = record.get("error")
+    if not record["trained"]:
+        return State("begun" if run.last.is_file() else "missing", error=error)
+    if not run.last.is_file():
+        return State("stale", "its checkpoint is gone")
+    if sha256(run.folder / CONFIG) != record["config_sha256"]:
+        return State("stale", f"{CONFIG} was rewritten since it was trained here")
+    return State("trained" if missing_evaluations(run, record) else "done", error=error)
+
+
+def missing_evaluations(run: Run, record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(evaluation, layer) of what the results file lacks for this checkpoint, protocol and seed."""
+    content = read_evaluation(run.folder / run.evaluating.file)
+    needed = needed_evaluations(run)
+    if content is None or not _belongs(run, content["identity"], record):
+        return needed
+    return [(name, layer) for name, layer in needed if layer not in content["results"].get(name, {})]
+
+
+def _belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
+    settings = dataclasses.asdict(PROTOCOLS[run.evaluating.protocol])
+    protocol = json.loads(json.dumps({"name": run.evaluating.protocol, **settings}))
+    return (
+        identity["checkpoint_sha256"] == record["checkpoint_sha256"]
+        and identity["protocol"] == protocol
+        and identity["seeds"] == [run.seed]
+        and identity["data"]["source"] == run.data
+    )
+
+
+def needed_evaluations(run: Run) -> list[tuple[str, str]]:
+    """(evaluation, layer) of all that the run's evaluation consists of."""
+    encoder = ENCODERS[recipes.get(run.recipe, "model.init_args.encoder", "conv32")]
+    needed = [
+        (name, layer)
+        for name in run.evaluating.only
+        for layer in encoder.layers
+        if EVALUATIONS[name].layers is None or layer in (EVALUATIONS[name].layers or ())
+    ]
+    supervised = recipes.get(run.recipe, "model.class_path", "").endswith("Supervised")
+    return [*needed, ("classifier", "y")] if supervised else needed

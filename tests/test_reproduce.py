@@ -1,0 +1,157 @@
+"""`dim reproduce`: what is left is done, what fails or has changed is told."""
+
+import csv
+import json
+
+import pytest
+
+from dim import cli, reproduce
+from dim.errors import UserError
+from dim.evaluation.protocol import EVALUATIONS
+from dim.reproduction.published import published
+
+
+@pytest.fixture
+def dim(places, processes, tmp_path, capsys):
+    """Runs `dim reproduce ARGUMENTS` with stand-ins for the processes: exit status and what was printed."""
+
+    def run(*arguments):
+        where = ["--configs", str(places.configs), "--runs", str(places.runs), "--output", str(tmp_path / "results")]
+        extra = list(arguments[arguments.index("--") :]) if "--" in arguments else []
+        status = 0
+        try:
+            reproduce.run([*arguments[: len(arguments) - len(extra)], *where, *extra])
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, capsys.readouterr()
+
+    run.places, run.processes, run.results = places, processes, tmp_path / "results"
+    return run
+
+
+def content(dim, name):
+    return json.loads((dim.results / f"{name}.json").read_text())
+
+
+def test_every_cell_of_table_1_stands_beside_the_paper_s(dim):
+    status, printed = dim("table1", "--data", "cifar10,cifar100", "--budget", "smoke")
+    assert status == 0
+    for data in ("cifar10", "cifar100"):
+        lines = list(csv.DictReader((dim.results / f"table1-{data}-smoke.csv").open()))
+        assert len({line["row"] for line in lines}) == 11
+        assert len(lines) == 31
+        cells = {(line["row"], line["column"]): float(line["published"]) for line in lines}
+        assert cells == {
+            (row["row"], column): row[column]
+            for row in published()["table1"][data]
+            for column in ("accuracy", "conv", "fc", "y")
+            if column in row
+        }
+        for line in lines:
+            ours = 70.0 if line["column"] == "accuracy" else 50.0
+            assert float(line["ours"]) == ours
+            assert float(line["difference"]) == pytest.approx(ours - float(line["published"]))
+            assert (line["budget"], line["epochs"], line["seeds"], line["state"]) == ("smoke", "1", "1", "")
+    assert "75.57" in printed.out
+    assert "-25.57" in printed.out
+
+
+def test_run_again_it_does_what_is_left(dim):
+    first = dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,DIM(L)*")
+    assert first[0] == 0
+    assert len(dim.processes.commands) == 2 * 4
+    (dim.places.runs / "smoke/cifar10/vae/seed0/evaluation.json").unlink()
+    dim.processes.commands.clear()
+    dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,DIM(L)*")
+    assert [command[0] for command in dim.processes.commands] == ["evaluate"]
+    dim.processes.commands.clear()
+    dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,DIM(L)*", "--seeds", "2")
+    fits = [command for command in dim.processes.commands if command[0] == "fit"]
+    assert len(fits) == 4
+    assert all(command[command.index("--seed_everything") + 1] == "1" for command in fits)
+
+
+def test_a_failed_row_is_told_and_stops_no_other(dim):
+    dim.processes.fails.add("/vae/")
+    status, printed = dim("table1", "--data", "cifar10", "--budget", "smoke")
+    assert status == 1
+    assert "failed: VAE, cifar10, seed 0: training: broken on purpose" in printed.err
+    rows = {row["row"]: row for row in content(dim, "table1-cifar10-smoke")["rows"]}
+    assert [label for label, row in rows.items() if not row["ours"]] == ["VAE"]
+    assert "broken on purpose" in rows["VAE"]["seeds"][0]["message"]
+    dim.processes.fails.clear()
+    dim.processes.commands.clear()
+    assert dim("table1", "--data", "cifar10", "--budget", "smoke")[0] == 0
+    assert len(dim.processes.commands) == 2
+    assert content(dim, "table1-cifar10-smoke")["rows"][1]["ours"]["y"]["mean"] == 50.0
+
+
+def test_a_changed_config_makes_a_row_stale_until_it_is_trained_anew(dim):
+    arguments = ("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,AE")
+    dim(*arguments)
+    path = dim.places.configs / "cifar10/vae.yaml"
+    path.write_text(path.read_text().replace("kl_weight: 1.0", "kl_weight: 2.0"))
+    dim.processes.commands.clear()
+    status, printed = dim(*arguments)
+    assert status == 1
+    assert not dim.processes.commands
+    assert "its settings changed since: model.init_args.kl_weight" in printed.err
+    rows = {row["row"]: row for row in content(dim, "table1-cifar10-smoke")["rows"]}
+    assert rows["VAE"]["ours"] == {}
+    assert rows["VAE"]["seeds"][0]["state"] == "stale"
+    assert rows["AE"]["ours"]["y"]["mean"] == 50.0
+    assert dim(*arguments, "--retrain", "true")[0] == 0
+    assert [command[0] for command in dim.processes.commands] == ["fit", "evaluate"]
+    assert (dim.places.runs / "smoke/cifar10/vae/seed0.1/config.yaml").exists()
+
+
+def test_numbers_are_means_over_seeds(dim):
+    dim.processes.values = {"seed0": 50.0, "seed1": 53.0, "seed2": 56.0}
+    dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE", "--seeds", "3")
+    row = content(dim, "table1-cifar10-smoke")["rows"][1]
+    assert row["ours"]["conv"] == {"mean": 53.0, "std": 3.0, "over": "3 seeds"}
+    assert [seed["cells"]["mlp/accuracy_last_k/conv"]["value"] for seed in row["seeds"]] == [50.0, 53.0, 56.0]
+
+
+def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
+    dim("table4", "--rows", "VAE,DIM(G)")
+    evaluations = [command for command in dim.processes.commands if command[0] == "evaluate"]
+    assert all(command[2:6] == ["--protocol", "standard", "--only", ",".join(EVALUATIONS)] for command in evaluations)
+    rows = {row["row"]: row for row in content(dim, "table4-cifar10-cpu")["rows"]}
+    ours = {column: cell["mean"] for column, cell in rows["DIM(G)"]["ours"].items()}
+    assert ours == {
+        **dict.fromkeys(("svm_conv", "svm_fc", "svm_y"), 50.0),
+        "ms_ssim": 0.4,
+        "mine": 2.0,
+        "ndm": 3.0,
+        "ndm_sigmoid": 0.3,
+    }
+    assert rows["VAE"]["ours"]["svm_y"]["over"] == "repetitions with one seed"
+
+
+def test_a_plan_does_nothing_and_tells_the_time(dim):
+    status, printed = dim("table5", "--data", "cifar10", "--dry-run")
+    assert status == 0
+    assert not dim.processes.commands
+    assert "DIM coordinates and occlusion" in printed.out
+    assert "rule: 15 s to start" in printed.out
+    assert not dim.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "DIM(X)*"], "no row matches 'DIM"),
+        (["--seeds", "0"], "at least one"),
+        (["--data", "mnist"], "no row of table1 has a config for mnist"),
+        (["--", "--trainer.max_epochs"], "come in pairs"),
+        (["--", "max_epochs", "1"], "no option"),
+    ],
+)
+def test_mistakes_are_one_line(dim, arguments, message):
+    with pytest.raises(UserError, match=message):
+        dim("table1", *arguments)
+
+
+def test_the_command_is_known():
+    assert "reproduce" in cli.COMMANDS
