@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "write a checkpoint's features of the test split to a file",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
     "reproduce": "train and evaluate what a table of the paper lacks: dim reproduce table1 --budget cpu --root DATA",
+    "mine": "experiments on the mutual information estimator: gaussians, equitability, gan, bottleneck",
 }
 
 HELP = f"""usage: dim [--version] [--help] COMMAND ...
@@ -44,6 +45,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import reproduce
 
         reproduce.run(list(arguments[1:]))
+    elif arguments[0] == "mine":
+        from dim.mine import command
+
+        command.run(list(arguments[1:]))
     else:
         raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
 

@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 
 from dim import checkpoints
 from dim.allocator import keep_memory
 from dim.data.sources import Source, load_dataset
+from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import bars
 from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, ProtocolName, ResultFile
@@ -17,6 +17,7 @@ from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import sha256
 from dim.provenance import versions
 from dim.reproduction import tables
+from dim.results import write_csv
 
 
 @dataclasses.dataclass
@@ -122,7 +123,7 @@ def evaluate(
     table = tables.rows(results, source, config)
     title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
     tables.print_rows(table, title)
-    tables.write_csv(path.with_suffix(".csv"), table)
+    write_csv(path.with_suffix(".csv"), table)
     print(f"results: {path} and {path.with_suffix('.csv')}")
     return results_file.content
 
@@ -130,18 +131,6 @@ def evaluate(
 def _home(file: Path) -> Path:
     """Where results of a checkpoint belong: the run's folder if it lies in one."""
     return file.parent.parent if file.parent.name == checkpoints.FOLDER else file.parent
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` or a device's name as a device that is there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here ({str(error).splitlines()[0]})") from error
-    return device
 
 
 def run(arguments: list[str]) -> None:

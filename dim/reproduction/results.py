@@ -11,6 +11,7 @@ from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName
 from dim.reproduction.rows import ExperimentName, Row
 from dim.reproduction.runs import CONFIG, Run, State, read_evaluation, read_record, state
+from dim.results import write_csv
 
 VERSION = 1
 
@@ -155,5 +156,5 @@ def write(content: dict[str, Any], folder: Path) -> Path:
     """Writes EXPERIMENT-DATA-BUDGET.json and .csv, and returns the JSON's path."""
     path = folder / f"{content['experiment']}-{content['data']}-{content['budget']['name']}.json"
     write_json(path, content)
-    tables.write_csv(path.with_suffix(".csv"), long_rows(content))
+    write_csv(path.with_suffix(".csv"), long_rows(content))
     return path

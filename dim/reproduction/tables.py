@@ -1,14 +1,11 @@
 """Tables of one encoder: our numbers, the published ones and the difference."""
 
-import csv
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from dim.files import replacing
 from dim.networks.encoders import LAYERS
 from dim.reproduction.published import published, published_row
 
@@ -88,14 +85,6 @@ def _published(place: tuple[str, str] | None, data: str, config: str, layer: str
         (source, (published_row(source, data, config) or {}).get(place[1].format(layer=layer))) for source in sources
     ]
     return [pair for pair in found if pair[1] is not None] or found[:1]
-
-
-def write_csv(path: Path, table: list[dict[str, Any]]) -> None:
-    """The lines of a table as CSV, whole or not at all."""
-    with replacing(path, "w") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["evaluation"])
-        writer.writeheader()
-        writer.writerows(table)
 
 
 def cell_text(value: float | None, deviation: float | None) -> str:
