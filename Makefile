@@ -3,15 +3,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := configs/budget/demo.yaml
 
 .PHONY: demo test install install-dev clean
 
 demo: install
-	$(BIN)/dim fit --config configs/digits/supervised.yaml --config $(DEMO) --overwrite true
-	$(BIN)/dim fit --config configs/digits/dim_local_infonce.yaml --config $(DEMO) --config configs/budget/cpu_dim.yaml --overwrite true
-	$(BIN)/dim evaluate runs/digits/supervised
-	$(BIN)/dim evaluate runs/digits/dim_local_infonce
+	$(BIN)/dim reproduce table1 --data digits
 
 test: install-dev
 	$(BIN)/ruff check .

@@ -43,8 +43,8 @@ def processes(monkeypatch):
     """Replaces what `dim reproduce` starts; how `Children` passes signals on is tested with real processes."""
     from standins import Processes
 
-    from dim.reproduction import jobs
+    from dim.reproduction.children import Children
 
     stand_in = Processes()
-    monkeypatch.setattr(jobs.Children, "run", lambda self, *args, **options: stand_in(*args, **options))
+    monkeypatch.setattr(Children, "run", lambda self, *args, **options: stand_in(*args, **options))
     return stand_in

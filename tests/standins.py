@@ -12,11 +12,12 @@ class Processes:
     """Does in this process, at once, what `dim fit` and `dim evaluate` leave on disk; `fails` names broken runs."""
 
     def __init__(self):
-        self.commands, self.fails, self.values = [], set(), {}
+        self.commands, self.fails, self.values, self.environments = [], set(), {}, []
 
     def __call__(self, command, watch, **options):
         arguments = command[3:]
         self.commands.append(arguments)
+        self.environments.append(options["env"])
         watch()
         folder = Path(arguments[1])
         if arguments[0] == "fit":

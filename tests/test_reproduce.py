@@ -2,13 +2,23 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import torch
 
 from dim import cli, reproduce
 from dim.errors import UserError
 from dim.evaluation.protocol import EVALUATIONS
 from dim.reproduction.published import published
+from dim.reproduction.runs import read_record
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -155,3 +165,43 @@ def test_mistakes_are_one_line(dim, arguments, message):
 
 def test_the_command_is_known():
     assert "reproduce" in cli.COMMANDS
+
+
+def trains(folder, attempt):
+    """Whether the attempt of that number has written a checkpoint."""
+    record, last = read_record(folder) or {"sessions": []}, folder / "checkpoints" / "last.ckpt"
+    written = last.exists() and last.stat().st_mtime_ns > (folder / "reproduction.json").stat().st_mtime_ns
+    return len(record["sessions"]) == attempt and written
+
+
+@pytest.mark.slow
+def test_killed_or_stopped_and_run_again_it_ends_like_a_run_of_one_piece(tmp_path):
+    options = ["--trainer.max_epochs", "4", "--trainer.limit_train_batches", "8", "--checkpoint.every_n_steps", "1"]
+    extra = ["--", *options, "--trainer.accelerator", "cpu", "--data.batch_size", "64"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(place):
+        where = ["--configs", str(ROOT / "configs"), "--runs", str(tmp_path / place), "--output", str(tmp_path / place)]
+        rows = ["--budget", "smoke", "--rows", "DIM*"]
+        return [sys.executable, "-m", "dim", "reproduce", "table1", "--data", "digits", *rows, *where, *extra]
+
+    last = tmp_path / "parts/smoke/digits/dim_local_infonce/seed0/checkpoints/last.ckpt"
+    attempts = ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM))
+    for attempt, (number, status) in enumerate(attempts, 1):
+        process = subprocess.Popen(command("parts"), env=environment, stderr=subprocess.DEVNULL)
+        while not trains(last.parent.parent, attempt):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait() == status
+    for place in ("parts", "whole"):
+        subprocess.run(command(place), env=environment, check=True)
+    whole, parts = (
+        torch.load(tmp_path / place / last.relative_to(tmp_path / "parts"), weights_only=True)
+        for place in ("whole", "parts")
+    )
+    assert parts["global_step"] == whole["global_step"] == 32
+    assert all(torch.equal(value, parts["state_dict"][name]) for name, value in whole["state_dict"].items())
+    tables = [json.loads((tmp_path / place / "table1-digits-smoke.json").read_text()) for place in ("parts", "whole")]
+    assert tables[0]["rows"][1]["ours"] == tables[1]["rows"][1]["ours"]
+    assert len(tables[0]["rows"][1]["seeds"][0]["provenance"]["training"]) == 3

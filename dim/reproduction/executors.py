@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dim.errors import UserError
-from dim.reproduction.jobs import Children, Outcome, Watch, work
+from dim.reproduction.children import Children
+from dim.reproduction.jobs import Outcome, Watch, work
 from dim.reproduction.runs import Run
 
 Done = Callable[[Run, Outcome], None]

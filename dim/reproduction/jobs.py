@@ -1,14 +1,12 @@
 """Doing what a run lacks, in processes of their own that can be stopped, killed and taken up again."""
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +16,11 @@ from typing import Any, Literal
 
 from dim.files import sha256
 from dim.provenance import machine, versions
+from dim.reproduction.children import POLL_SECONDS, Children
 from dim.reproduction.runs import CONFIG, OUTPUT, Run, read_record, state, write_record
 
 LOCK_SECONDS = 60.0
 """How long to wait for a run that another process holds: one whose parent was killed saves and stops within seconds."""
-POLL_SECONDS = 0.2
 
 Watch = Callable[[Run, str, str], None]
 """`watch(run, phase, line)`: what a run is doing, and the last line that it printed."""
@@ -38,51 +36,6 @@ class Outcome:
 
     status: Literal["done", "failed", "stopped", "stale"]
     message: str = ""
-
-
-class Children:
-    """The processes that are at work, so that a signal can be passed on to all of them."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._running: set[subprocess.Popen] = set()
-        self._lock = threading.RLock()  # a signal's handler runs in a thread that may hold it
-
-    def stop(self, number: int) -> None:
-        """Passes a signal on; nothing new is started from now on."""
-        self.signal = number
-        with self._lock:
-            for process in self._running:
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
-
-    def run(self, command: list[str], watch: Callable[[], None], **options: Any) -> int:
-        """The exit status of a command, which is not started once `stop` was called (then minus the signal)."""
-        with self._lock:
-            if self.signal is not None:
-                return -self.signal
-            # In a session of its own: a terminal's Ctrl-C reaches it once, through `stop`.
-            process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent, **options)
-            self._running.add(process)
-        try:
-            while process.poll() is None:
-                watch()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-        finally:
-            with self._lock:
-                self._running.discard(process)
-        return process.returncode
-
-
-_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec as little as possible should happen
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """Where Linux can: a child whose parent was killed is told to save and stop."""
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
