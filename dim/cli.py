@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "losses of a checkpoint on the test split",
     "predict": "write a checkpoint's features of the test split to a file",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
+    "mine": "experiments on the mutual information estimator: gaussians, equitability, gan, bottleneck",
 }
 
 HELP = f"""usage: dim [--version] [--help] COMMAND ...
@@ -39,6 +40,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import evaluate
 
         evaluate.run(list(arguments[1:]))
+    elif arguments[0] == "mine":
+        from dim.mine import command
+
+        command.run(list(arguments[1:]))
     else:
         raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
 

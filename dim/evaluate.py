@@ -1,25 +1,23 @@
 """`dim evaluate`: everything that is measured on a frozen encoder, from the command line."""
 
-import csv
 import dataclasses
-import importlib.metadata
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 
 from dim import checkpoints
 from dim.allocator import keep_memory
 from dim.data.sources import Source, load_dataset
+from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import bars
 from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, ProtocolName, ResultFile
 from dim.evaluation.protocol import evaluate as run_protocol
-from dim.files import replacing, sha256
+from dim.files import sha256
+from dim.provenance import versions
 from dim.reproduction import tables
-from dim.version import __version__
+from dim.results import write_csv
 
 
 @dataclasses.dataclass
@@ -123,7 +121,7 @@ def evaluate(
     table = tables.rows(results, source, run.get("name") or "")
     title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
     tables.print_rows(table, title)
-    _write_csv(path.with_suffix(".csv"), table)
+    write_csv(path.with_suffix(".csv"), table)
     print(f"results: {path} and {path.with_suffix('.csv')}")
     return results_file.content
 
@@ -131,38 +129,6 @@ def evaluate(
 def _home(file: Path) -> Path:
     """Where results of a checkpoint belong: the run's folder if it lies in one."""
     return file.parent.parent if file.parent.name == checkpoints.FOLDER else file.parent
-
-
-def _write_csv(path: Path, table: list[dict[str, Any]]) -> None:
-    with replacing(path, "w") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["evaluation"])
-        writer.writeheader()
-        writer.writerows(table)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` or a device's name as a device that is there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here ({str(error).splitlines()[0]})") from error
-    return device
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package (with its commit, in a checkout) and of what its numbers depend on."""
-    found = {
-        name: importlib.metadata.version(name)
-        for name in ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "scikit-learn", "numpy")
-    }
-    folder = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=folder, capture_output=True, text=True
-    )
-    return {"deep-infomax": __version__, "commit": commit.stdout.strip(), **found}
 
 
 def run(arguments: list[str]) -> None:

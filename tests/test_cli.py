@@ -31,6 +31,7 @@ def test_module_is_the_command():
     ("arguments", "message"),
     [
         (["train"], "there is no command 'train'"),
+        (["mine", "gausians"], "there is no experiment 'gausians': one of gaussians"),
         (["evaluate", "nowhere"], "nowhere does not exist"),
         (["evaluate", "nowhere", "--protocol", "slow"], "protocol"),
         (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"),

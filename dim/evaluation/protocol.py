@@ -1,7 +1,6 @@
 """Which evaluations are run on a frozen encoder, with what settings, and the file that keeps their results."""
 
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from dim.evaluation.ndm import NDMTraining, ndm
 from dim.evaluation.progress import Report, silent
 from dim.evaluation.spectrum import spectrum
 from dim.evaluation.svm import svm
-from dim.files import write_json
+from dim.results import IdentifiedFile
 
 ProtocolName = Literal["quick", "standard", "full"]
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -223,7 +222,7 @@ def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return means
 
 
-class ResultFile:
+class ResultFile(IdentifiedFile):
     """`evaluation.json`: results of one encoder under one protocol, rewritten whole after each evaluation.
 
     Args:
@@ -232,46 +231,13 @@ class ResultFile:
         provenance: what each result that is added was made with.
     """
 
-    VERSION = 1
+    kind = "evaluation file"
 
     def __init__(
         self, path: Path, identity: dict[str, Any], about: dict[str, Any], provenance: dict[str, Any] | None = None
     ) -> None:
-        self.path, self.provenance = path, provenance or {}
-        self._other = False
-        self.content = {
-            "schema_version": self.VERSION,
-            "identity": json.loads(json.dumps(identity)),
-            **about,
-            "wall_time": {},
-            "provenance": {},
-            "results": {},
-        }
-        if path.exists():
-            self._continue(self._read())
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            content = json.loads(self.path.read_text("utf-8"))
-            if content["schema_version"] != self.VERSION:
-                raise UserError(f"{self.path} has schema {content['schema_version']}: choose another --output")
-            return content
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path} is no evaluation file: move it away or choose another --output") from error
-
-    def _continue(self, existing: dict[str, Any]) -> None:
-        if existing["identity"] == self.content["identity"]:
-            for part in ("results", "wall_time", "provenance"):
-                self.content[part] = existing[part]
-        else:
-            self._other = True
-
-    def _keep_other(self) -> None:
-        """Moves results of another identity out of the way."""
-        number = 1
-        while (kept := self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")).exists():
-            number += 1
-        self.path.rename(kept)
+        self.provenance = provenance or {}
+        super().__init__(path, identity, {"wall_time": {}, "provenance": {}, "results": {}}, about)
 
     @property
     def results(self) -> Results:
@@ -284,13 +250,10 @@ class ResultFile:
     def add(self, evaluation: str, results: dict[str, dict[str, Any]], seconds: float) -> None:
         """Keeps the results of some layers, on disk at once."""
         self.results.setdefault(evaluation, {}).update(results)
-        if self._other:
-            self._keep_other()
-            self._other = False
         self.content["provenance"][evaluation] = self.provenance
         times = self.content["wall_time"]
         times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
-        write_json(self.path, self.content)
+        self.write()
 
 
 def evaluate(
