@@ -37,14 +37,14 @@ def pairs():
     for cls in CRITICS:
         for name in OBJECTIVES:
             marks = [] if name in ("dv", "jsd", "infonce") else [pytest.mark.slow]
-            if cls is GlobalDotCritic and name == "reverse_kl":
-                # e^(-T) of a single held-out positive outweighs all others; this large critic overshoots.
-                marks.append(pytest.mark.xfail(reason="reverse KL diverges with the global encode-and-dot critic"))
-            yield pytest.param(cls, name, marks=marks, id=f"{cls.__name__}-{name}")
+            # Reverse KL's e^(-T) of one held-out positive outweighs all others: at the paper's rate the largest
+            # critic, 2.6 million weights, fits its positives within an epoch and overshoots.
+            rate = 1e-5 if (cls, name) == (GlobalDotCritic, "reverse_kl") else 1e-4
+            yield pytest.param(cls, name, rate, marks=marks, id=f"{cls.__name__}-{name}")
 
 
-@pytest.mark.parametrize(("cls", "name"), pairs())
-def test_every_critic_learns_with_every_objective(cls, name, outputs):
+@pytest.mark.parametrize(("cls", "name", "rate"), pairs())
+def test_every_critic_learns_with_every_objective(cls, name, rate, outputs):
     (train, test), shapes = outputs
     torch.manual_seed(0)
     critic, objective, baseline = cls(shapes, 16, 32), OBJECTIVES[name], LogBaseline(16)
@@ -64,7 +64,7 @@ def test_every_critic_learns_with_every_objective(cls, name, outputs):
         return torch.stack([value(test, rows) for rows in torch.arange(320).split(BATCH)]).mean()
 
     before = held_out()
-    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], 1e-4)
+    optimiser = torch.optim.Adam([*critic.parameters(), *baseline.parameters()], rate)
     for _ in range(5):
         for rows in torch.randperm(TRAINING).split(BATCH)[: TRAINING // BATCH]:
             optimiser.zero_grad()

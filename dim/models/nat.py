@@ -26,10 +26,9 @@ def reassign(codes: Tensor, targets: Tensor) -> Tensor:
 class NoiseAsTargets(Model):
     """Squared distance of normalised codes to fixed targets, one for each training image.
 
-    In some epochs the targets of a batch are re-assigned among its images before the step, in each process among its
-    own. Targets and their
-    assignment are part of the checkpoint. Held-out images have no target: validation and test report the
-    distance to the nearest one.
+    In some epochs the targets of a batch are re-assigned among its images before the step; a batch spread over
+    processes is one batch. Targets and their assignment are part of the checkpoint. Held-out images have no target:
+    validation and test report the distance to the nearest one.
 
     Args:
         period: re-assign in every such epoch: 2 is the lab's alternation, 3 the original's.
@@ -59,13 +58,20 @@ class NoiseAsTargets(Model):
         if not self.training:
             nearest = 2 - 2 * (codes @ self.targets.T).amax(1)
             return Step({"distance": nearest.mean()}, {})
-        chosen = self.assignment[batch.indices]
-        moved = chosen.new_zeros(())
-        # A code that is not finite has no assignment; its loss is about to stop the run.
-        if self.current_epoch % self.hparams["period"] == 0 and codes.isfinite().all():
-            before, chosen = chosen, chosen[reassign(codes.detach(), self.targets[chosen])]
-            moved = (chosen != before).float().mean()
-            # Every process keeps the whole assignment; their batches are disjoint.
-            self.assignment[distributed.gather(batch.indices)] = distributed.gather(chosen)
-        distance = (codes - self.targets[chosen]).square().sum(1).mean()
-        return Step({"distance": distance}, {"reassigned": moved.float()})
+        moved = codes.new_zeros(())
+        if self.current_epoch % self.hparams["period"] == 0:
+            moved = self._reassign(distributed.gather(codes.detach()), distributed.gather(batch.indices))
+        distance = (codes - self.targets[self.assignment[batch.indices]]).square().sum(1).mean()
+        return Step({"distance": distance}, {"reassigned": moved})
+
+    def _reassign(self, codes: Tensor, indices: Tensor) -> Tensor:
+        """Swaps the targets of the images `indices` among them; returns the share that moved.
+
+        Every process keeps the whole assignment, and all compute the same one.
+        """
+        before = self.assignment[indices]
+        if not codes.isfinite().all():  # such codes have no assignment, and their loss is about to stop the run
+            return codes.new_zeros(())
+        chosen = before[reassign(codes, self.targets[before])]
+        self.assignment[indices] = chosen
+        return (chosen != before).float().mean()

@@ -2,7 +2,10 @@ import itertools
 
 import pytest
 import torch
+from processes import run_in_processes
 
+from dim import distributed
+from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models import NoiseAsTargets
 from dim.models.nat import reassign
@@ -48,6 +51,27 @@ def test_reassignment_permutes_within_the_batch_and_never_costs_more(model, batc
     assert step.metrics["reassigned"] > 0.5
     assert sorted(model.assignment.tolist()) == list(range(40))
     assert model.assignment[32:].tolist() == list(range(32, 40))
+
+
+def assigned(batch):
+    """The assignment after one step, with this process's share of the batch."""
+    torch.manual_seed(0)
+    made = NoiseAsTargets(code_size=16, period=2)
+    made.make_targets(40)
+    made.eval()
+    made.training = True  # the encoder stays in evaluation mode: its batch statistics have tests of their own
+    rows = len(batch.images) // distributed.size()
+    own = slice(distributed.rank() * rows, (distributed.rank() + 1) * rows)
+    step = made.losses(Batch(batch.images[own], batch.labels[own], batch.indices[own]))
+    return made.assignment, step.losses["distance"].detach()
+
+
+def test_a_batch_spread_over_processes_is_one_batch(batch, tmp_path):
+    alone, distance = assigned(batch)
+    assert not torch.equal(alone, torch.arange(40))
+    ranks = run_in_processes(assigned, tmp_path, batch)
+    assert all(torch.equal(assignment, alone) for assignment, _ in ranks)
+    torch.testing.assert_close((ranks[0][1] + ranks[1][1]) / 2, distance)
 
 
 def test_other_epochs_keep_their_targets(model, batch, monkeypatch):
