@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 
 demo: install
 	$(BIN)/dim reproduce table1 --data digits
+	$(BIN)/dim report
 
 test: install-dev
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "write a checkpoint's features of the test split to a file",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
     "reproduce": "train and evaluate what a table of the paper lacks: dim reproduce table1 --budget cpu --root DATA",
+    "report": "all results as one page, tables for papers and figures",
     "mine": "experiments on the mutual information estimator: gaussians, equitability, gan, bottleneck",
 }
 
@@ -45,6 +46,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import reproduce
 
         reproduce.run(list(arguments[1:]))
+    elif arguments[0] == "report":
+        from dim import report
+
+        report.run(list(arguments[1:]))
     elif arguments[0] == "mine":
         from dim.mine import command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dim import cli, fit
+from dim import cli, fit, reproduce
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,6 +51,14 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     images = torch.rand(8, 3, 32, 32) * 2 - 1
     for block in blocks:
         exec(block.replace("runs/cifar10", "runs/digits"), {"images": images, "batches": [images] * 2})
+
+
+def test_commands_that_reproduce_make_a_plan(capsys):
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^dim reproduce .*", README, re.M)]
+    assert len(commands) >= 2
+    for _, _, *words in commands:
+        reproduce.run([*words, "--dry-run", "--configs", str(ROOT / "configs")])
+    assert capsys.readouterr().out.count("one after the other") == len(commands)
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.M))

@@ -88,7 +88,7 @@ def test_a_failed_row_is_told_and_stops_no_other(dim):
     assert "failed: VAE, cifar10, seed 0: training: broken on purpose" in printed.err
     rows = {row["row"]: row for row in content(dim, "table1-cifar10-smoke")["rows"]}
     assert [label for label, row in rows.items() if not row["ours"]] == ["VAE"]
-    assert "broken on purpose" in rows["VAE"]["seeds"][0]["message"]
+    assert "broken on purpose" in rows["VAE"]["seeds"][0]["note"]
     dim.processes.fails.clear()
     dim.processes.commands.clear()
     assert dim("table1", "--data", "cifar10", "--budget", "smoke")[0] == 0

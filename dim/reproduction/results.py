@@ -1,11 +1,14 @@
 """The results of an experiment as one compact, self-contained file: every number with what made it."""
 
+import dataclasses
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dim.evaluation.protocol import Results
+from dim.errors import UserError
+from dim.evaluation.protocol import PROTOCOLS, Results
 from dim.files import sha256, write_json
 from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName
@@ -23,11 +26,13 @@ def gather(
 
     Numbers of stale or unfinished runs are left out; such runs are listed with their state.
     """
+    protocol = rows[0][1][0].evaluating.protocol
     return {
         "schema_version": VERSION,
         "experiment": experiment,
         "data": data,
         "budget": {"name": budget, "about": BUDGETS[budget].about},
+        "protocol": {"name": protocol, **dataclasses.asdict(PROTOCOLS[protocol])},
         "rows": [_row(experiment, row, runs) for row, runs in rows],
     }
 
@@ -64,7 +69,11 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
 
 def _seed(run: Run) -> dict[str, Any]:
     found = state(run)
-    entry: dict[str, Any] = {"seed": run.seed, "state": found.stage, "message": found.error or found.reason}
+    entry: dict[str, Any] = {
+        "seed": run.seed,
+        "state": found.stage,
+        "note": "" if found.stage == "done" else describe(found),
+    }
     if found.stage != "done":
         return {**entry, "cells": {}}
     evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
@@ -88,21 +97,30 @@ def _cells(results: Results) -> dict[str, dict[str, float]]:
 
 
 def _provenance(run: Run, record: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-    made = {name: {"device": about["device"], **about["versions"]} for name, about in evaluation["provenance"].items()}
-    identity = evaluation["identity"]
     return {
         "command": record["command"],
         "config": record["recipe"],
         "config_sha256": sha256(run.folder / CONFIG),
         "checkpoint_sha256": record["checkpoint_sha256"],
-        "data_fingerprint": identity["data"]["fingerprint"],
-        "protocol": identity["protocol"],
+        "data_fingerprint": evaluation["identity"]["data"]["fingerprint"],
         "global_step": evaluation["global_step"],
         "training": record["sessions"],
         "training_seconds": training_seconds(record),
-        "evaluation": made,
+        "evaluation": _alike(evaluation["provenance"]),
         "evaluation_seconds": evaluation["wall_time"],
     }
+
+
+def _alike(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+    """What evaluations were made with, those made with the same things together."""
+    groups: list[dict[str, Any]] = []
+    for name, about in provenance.items():
+        group = next((group for group in groups if all(group[key] == value for key, value in about.items())), None)
+        if group is None:
+            group = {"evaluations": [], **about}
+            groups.append(group)
+        group["evaluations"].append(name)
+    return groups
 
 
 def training_seconds(record: dict[str, Any]) -> float:
@@ -112,9 +130,11 @@ def training_seconds(record: dict[str, Any]) -> float:
 
 def describe(found: State) -> str:
     """A state in words."""
+    if found.error:
+        return f"failed ({found.error.partition(' (see ')[0]})"
     words = {"begun": "partly trained", "trained": "not evaluated yet", "missing": "not trained yet"}
     text = words.get(found.stage, found.stage)
-    return f"{text} ({found.error or found.reason})" if found.error or found.reason else text
+    return f"{text} ({found.reason})" if found.reason else text
 
 
 def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -148,8 +168,7 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def row_state(row: dict[str, Any]) -> str:
     """What a reader must know of a row that is not whole; empty where all seeds are done."""
-    notes = {describe(State(seed["state"], seed["message"])) for seed in row["seeds"] if seed["state"] != "done"}
-    return "; ".join(sorted(notes))
+    return "; ".join(sorted({seed["note"] for seed in row["seeds"] if seed["note"]}))
 
 
 def write(content: dict[str, Any], folder: Path) -> Path:
@@ -158,3 +177,22 @@ def write(content: dict[str, Any], folder: Path) -> Path:
     write_json(path, content)
     write_csv(path.with_suffix(".csv"), long_rows(content))
     return path
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+    """All files of results in a folder, in the order of their names.
+
+    Raises:
+        UserError: one is damaged or of another version.
+    """
+    contents = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            if content["schema_version"] != VERSION:
+                raise UserError(f"{path} has schema {content['schema_version']}: run dim reproduce again")
+            content["rows"], content["experiment"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no results of dim reproduce: move it away") from error
+        contents.append(content)
+    return contents

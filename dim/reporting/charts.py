@@ -1,0 +1,119 @@
+"""Figures of measured numbers."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dim.networks.encoders import LAYERS
+from dim.plots import figure
+from dim.reporting.views import DATA
+
+COLOURS = {"DIM(L": "#0072b2", "DIM": "#d55e00", "Fully": "#000000"}
+OTHERS = "#7f7f7f"
+LAYER_MARKERS = {"conv": "s", "fc": "^", "y": "o"}
+MLP, SVM = "mlp/accuracy_last_k", "svm/accuracy"
+
+
+def colour(label: str) -> str:
+    """One colour for local DIM, one for other DIM, black for supervised, grey for baselines."""
+    return next((shade for prefix, shade in COLOURS.items() if label.startswith(prefix)), OTHERS)
+
+
+def finished(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(label, row, seed) of every finished run."""
+    for row in content["rows"]:
+        for seed in row["seeds"]:
+            if seed["cells"]:
+                yield row["row"], row, seed
+
+
+def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
+    """Accuracy of the MLP on Y (supervised: of its classifier) against epochs and time of training, by data set."""
+    points: dict[str, dict[str, tuple[str, int, float, float]]] = {}
+    for content in contents:
+        for label, row, seed in finished(content):
+            cells = seed["cells"]
+            cell = cells.get("classifier/accuracy/y") or cells.get(f"{MLP}/y")
+            if cell and row["epochs"]:
+                made = seed["provenance"]
+                point = (label, row["epochs"], made["training_seconds"] / 60, cell["value"])
+                points.setdefault(content["data"], {})[made["checkpoint_sha256"]] = point
+    if not points:
+        return None
+    made, axes = figure(len(points), 2, 5.2, 4.2)
+    for place, (data, found) in enumerate(points.items()):
+        by_epochs, by_time = axes[2 * place : 2 * place + 2]
+        for label, epochs, minutes, value in found.values():
+            by_epochs.plot(epochs, value, "o", color=colour(label), alpha=0.7)
+            by_time.plot(max(minutes, 1 / 60), value, "o", color=colour(label), alpha=0.7)
+        _name(by_time, [(max(minutes, 1 / 60), value, label) for label, _, minutes, value in found.values()])
+        for axis, what in ((by_epochs, "epochs"), (by_time, "minutes of training")):
+            axis.set(xscale="log", xlabel=what, ylabel="accuracy on Y, %", title=DATA.get(data, data))
+            axis.grid(color="#eeeeee")
+            axis.margins(0.12)
+        by_time.margins(x=0.5)
+    return made
+
+
+def _name(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names to the right of points, moved up where one would cover another."""
+    values = [value for _, value, _ in points]
+    gap = max(1e-9, (max(values) - min(values)) * 0.055)
+    lowest = -float("inf")
+    for x, value, name in sorted(points, key=lambda point: point[1]):
+        lowest = max(value, lowest + gap)
+        axis.text(x * 1.1, lowest, name, fontsize=7, color=colour(name), va="center")
+
+
+def against_published(content: dict[str, Any]) -> Figure | None:
+    """The MLP's accuracies beside the paper's, layer by layer."""
+    rows = [row for row in content["rows"] if row["ours"].keys() & {*LAYERS} and row["published"].keys() & {*LAYERS}]
+    if not rows:
+        return None
+    made, axes = figure(1, 3, 3.6, 1.2 + 0.3 * len(rows))
+    for axis, layer in zip(axes, LAYERS, strict=True):
+        for place, row in enumerate(rows):
+            ours, paper = row["ours"].get(layer, {}).get("mean"), row["published"].get(layer)
+            if ours is not None and paper is not None:
+                axis.plot([ours, paper], [place, place], color="#cccccc", zorder=1)
+            if paper is not None:
+                axis.plot(paper, place, "o", mfc="white", color="#333333", label=_once("published", place))
+            if ours is not None:
+                axis.plot(ours, place, "o", color=colour(row["row"]), label=_once("ours", place))
+        _rows(axis, [row["row"] for row in rows], layer, axis is axes[0])
+    axes[0].legend(fontsize=7)
+    return made
+
+
+def svm_beside_mlp(content: dict[str, Any]) -> Figure | None:
+    """Accuracies of MLP and linear SVM on the same frozen layers, one seed of each row that has both."""
+    rows: dict[str, dict[str, Any]] = {}
+    for label, _, seed in finished(content):
+        if any(f"{MLP}/{layer}" in seed["cells"] and f"{SVM}/{layer}" in seed["cells"] for layer in LAYERS):
+            rows.setdefault(label, seed["cells"])
+    if not rows:
+        return None
+    made, axes = figure(1, 3, 3.6, 1.2 + 0.3 * len(rows))
+    for axis, layer in zip(axes, LAYERS, strict=True):
+        for place, cells in enumerate(rows.values()):
+            pair = [cells.get(f"{probe}/{layer}", {}).get("value") for probe in (MLP, SVM)]
+            if None not in pair:
+                axis.plot(pair, [place, place], color="#cccccc", zorder=1)
+                axis.plot(pair[0], place, "o", color="#0072b2", label=_once("MLP", place))
+                axis.plot(pair[1], place, "s", color="#d55e00", label=_once("linear SVM", place))
+        _rows(axis, list(rows), layer, axis is axes[0])
+    axes[0].legend(fontsize=7)
+    return made
+
+
+def _once(label: str, place: int) -> str:
+    return label if place == 0 else f"_{label}"
+
+
+def _rows(axis: Axes, labels: Sequence[str], layer: str, named: bool) -> None:
+    axis.set(xlabel="accuracy, %", title=layer, yticks=range(len(labels)))
+    axis.set_yticklabels(labels if named else [], fontsize=8)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.grid(axis="x", color="#eeeeee")

@@ -1,0 +1,104 @@
+"""Tables as Markdown and LaTeX, and the results section of a README."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dim.errors import UserError
+from dim.files import replacing
+from dim.reporting.views import COLUMNS, Cell, View, in_order, view
+
+BEGIN, END = "<!-- results: written by `dim report --readme`; do not edit -->", "<!-- end of results -->"
+
+
+def markdown(table: View) -> str:
+    """`published / ours (difference)` in each cell."""
+    header = ["row", "epochs", "seeds", *(COLUMNS[column] for column in table.columns)]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * 3}{'---:|' * len(table.columns)}"]
+    for label, epochs, seeds, cells, note in table.rows:
+        words = [label + (f" ({note})" if note else ""), epochs, seeds]
+        words += [_markdown_cell(cells.get(column)) for column in table.columns]
+        lines.append(f"| {' | '.join(words)} |")
+    return f"**{table.title}**. {table.about} Published / ours (difference).\n\n" + "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    difference = "" if cell.difference is None else f" ({cell.difference:+.2f})"
+    return f"{cell.published_text} / {cell.text}{difference}"
+
+
+def latex(table: View) -> str:
+    """A booktabs table: ours, and below it in grey the published number."""
+    columns = "l" + "r" * (2 + len(table.columns))
+    names = ["", "epochs", "seeds", *(COLUMNS[column] for column in table.columns)]
+    lines = [
+        "% needs \\usepackage{booktabs,xcolor}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_escape(table.title)}. {_escape(table.about)} Ours, and in grey the published number.}}",
+        f"\\label{{tab:{table.key}}}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        " & ".join(map(_escape, names)) + r" \\",
+        "\\midrule",
+    ]
+    for label, epochs, seeds, cells, note in table.rows:
+        name = _escape(label + (f" ({note})" if note else ""))
+        ours = [_escape(cells[column].text) if column in cells else "" for column in table.columns]
+        paper = [_escape(cells[column].published_text) if column in cells else "" for column in table.columns]
+        grey = [f"\\textcolor{{gray}}{{{word}}}" if word else "" for word in paper]
+        lines += [" & ".join([name, epochs, seeds, *ours]) + r" \\", " & ".join(["", "", "", *grey]) + r" \\"]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+
+
+def _escape(text: str) -> str:
+    for plain, escaped in (("\\", "/"), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("±", "$\\pm$")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+def readme_section(contents: Sequence[dict[str, Any]]) -> str:
+    """What a README says of results: their tables, and with what they were made."""
+    if not contents:
+        return "No results are kept yet.\n"
+    parts = [markdown(view(content)) + "\n" + _made(content) for content in in_order(contents)]
+    return "\n".join(parts)
+
+
+def _made(content: dict[str, Any]) -> str:
+    seeds = [seed["provenance"] for row in content["rows"] for seed in row["seeds"] if seed["cells"]]
+    if not seeds:
+        return "No row is finished.\n"
+    sessions = [session for seed in seeds for session in seed["training"]]
+    commits = sorted({session["versions"]["commit"][:12] or "unknown" for session in sessions})
+    places = {(session["machine"]["processor"], session["machine"]["cores"]) for session in sessions}
+    machines = [f"{processor}, {cores} cores" for processor, cores in sorted(places)]
+    training = sum(seed["training_seconds"] for seed in seeds) / 3600
+    evaluation = sum(sum(seed["evaluation_seconds"].values()) for seed in seeds) / 3600
+    command = f"dim reproduce {content['experiment']} --data {content['data']} --budget {content['budget']['name']}"
+    return (
+        f"Commit {', '.join(commits)}; {'; '.join(machines)}; in all {training:.2f} h of training and "
+        f"{evaluation:.2f} h of evaluation. `{command}`\n"
+    )
+
+
+def update_readme(path: Path, contents: Sequence[dict[str, Any]]) -> None:
+    """Rewrites what stands between the README's markers.
+
+    Raises:
+        UserError: the file has no markers.
+    """
+    text = path.read_text("utf-8")
+    with replacing(path, "w") as file:
+        file.write(with_section(text, readme_section(contents), path))
+
+
+def with_section(text: str, section: str, path: Path) -> str:
+    """A README's text with `section` between its markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{path} does not say where results belong: put these two lines there: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{section}\n{END}{after}"

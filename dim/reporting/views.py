@@ -1,0 +1,113 @@
+"""Tables as they are shown: one view of an experiment's results, whatever it is rendered to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dim.reproduction import tables
+from dim.reproduction.published import TABLES
+from dim.reproduction.results import row_state
+
+TITLES = {
+    "table1": "Table 1: MLP probes on frozen layers, top-1 test accuracy in %",
+    "table4": "Table 4: SVMs (accuracy in %), reconstruction, mutual information and dependence (nats)",
+    "table5": "Table 5: structure tasks, MLP probes, top-1 test accuracy in %",
+}
+DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+COLUMNS = {
+    "accuracy": "classifier",
+    "conv": "conv (4096)",
+    "fc": "fc (1024)",
+    "y": "Y (64)",
+    "svm_conv": "SVM conv",
+    "svm_fc": "SVM fc",
+    "svm_y": "SVM Y",
+    "ms_ssim": "MS-SSIM (the authors')",
+    "mine": "MINE",
+    "ndm": "NDM",
+    "ndm_sigmoid": "NDM, sigmoid",
+}
+FULL_COLOUR = {"mine": None, "ndm": None, "ndm_sigmoid": None, "ms_ssim": 0.3}
+"""A difference as large as this is coloured fully; None: more is neither better nor worse."""
+ACCURACY_COLOUR = 20.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of ours and the paper's; None where there is none.
+
+    Attributes:
+        shade: the difference from -1 (far below the paper) to 1, or None where it is not coloured.
+        over: what the deviation is over.
+    """
+
+    ours: float | None = None
+    std: float | None = None
+    published: float | None = None
+    published_std: float | None = None
+    shade: float | None = None
+    over: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.ours is None or self.published is None else self.ours - self.published
+
+    @property
+    def text(self) -> str:
+        """Ours, with its deviation."""
+        return tables.cell_text(self.ours, self.std)
+
+    @property
+    def published_text(self) -> str:
+        return tables.cell_text(self.published, self.published_std)
+
+
+@dataclass(frozen=True)
+class View:
+    """A table to render: `rows` are (label, epochs, seeds, cells by column, note)."""
+
+    key: str
+    title: str
+    about: str
+    columns: Sequence[str]
+    rows: list[tuple[str, str, str, dict[str, Cell], str]] = field(default_factory=list)
+
+    @property
+    def finished(self) -> int:
+        """Rows with at least one number."""
+        return sum(any(cell.ours is not None for cell in cells.values()) for _, _, _, cells, _ in self.rows)
+
+
+def view(content: dict[str, Any]) -> View:
+    """The table of an experiment's results (`dim.reproduction.results.gather`)."""
+    experiment, data, budget = content["experiment"], content["data"], content["budget"]
+    rows = []
+    for row in content["rows"]:
+        cells = {column: _cell(row, column) for column in tables.columns(experiment, row["config"])}
+        seeds = str(sum(bool(seed["cells"]) for seed in row["seeds"]))
+        rows.append((row["row"], str(row["epochs"]), seeds, cells, row_state(row)))
+    used = [column for column in COLUMNS if any(column in cells for _, _, _, cells, _ in rows)]
+    title = f"{TITLES[experiment]}; {DATA.get(data, data)}, {budget['name']} budget"
+    about = f"{budget['about'][0].upper()}{budget['about'][1:]}; {content['protocol']['name']} evaluation protocol."
+    return View(f"{experiment}-{data}-{budget['name']}", title, about, used, rows)
+
+
+def _cell(row: dict[str, Any], column: str) -> Cell:
+    ours, paper = row["ours"].get(column, {}), row["published"].get(column)
+    mean, deviation = paper if isinstance(paper, list) else (paper, None)
+    value, full = ours.get("mean"), FULL_COLOUR.get(column, ACCURACY_COLOUR)
+    shade = None if None in (mean, value, full) else max(-1.0, min(1.0, (value - mean) / full))
+    return Cell(value, ours.get("std"), mean, deviation, shade, ours.get("over", ""))
+
+
+def in_order(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results in the order of reading: by experiment, data set and budget, the largest budget first."""
+    budgets = ("paper", "cpu", "smoke", "demo")
+    return sorted(
+        contents,
+        key=lambda content: (
+            [*TABLES, content["experiment"]].index(content["experiment"]),
+            [*DATA, content["data"]].index(content["data"]),
+            [*budgets, content["budget"]["name"]].index(content["budget"]["name"]),
+        ),
+    )

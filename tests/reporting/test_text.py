@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+from test_views import CONTENT
+
+from dim.errors import UserError
+from dim.reporting.text import BEGIN, END, latex, markdown, readme_section, update_readme, with_section
+from dim.reporting.views import view
+from dim.reproduction.results import read_all
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_markdown_and_latex_hold_every_number():
+    table = view(CONTENT)
+    text = markdown(table)
+    assert (
+        "| VAE (not trained yet) | 2 | 0 | 60.71 / 50.71 ± 1.50 (-10.00) | 60.54 / - | 54.61 / 84.61 (+30.00) |" in text
+    )
+    text = latex(table)
+    assert r"VAE (not trained yet) & 2 & 0 & 50.71 $\pm$ 1.50 & - & 84.61 \\" in text
+    assert r"\textcolor{gray}{60.71}" in text
+    assert "accuracy in \\%" in text
+
+
+def test_a_readme_keeps_everything_but_what_is_between_its_markers(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update_readme(path, [])
+    assert path.read_text() == f"before\n{BEGIN}\n\nNo results are kept yet.\n\n{END}\nafter\n"
+    path.write_text("nothing here")
+    with pytest.raises(UserError, match="does not say where results belong"):
+        update_readme(path, [])
+    assert path.read_text() == "nothing here"
+
+
+def test_the_readme_s_results_are_those_of_the_committed_files():
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    section = readme_section(read_all(ROOT / "benchmarks" / "results"))
+    assert with_section(text, section, readme) == text, (
+        "run: dim report --results benchmarks/results --readme README.md"
+    )

@@ -1,0 +1,58 @@
+import pytest
+
+from dim.reporting.views import Cell, in_order, view
+
+CONTENT = {
+    "schema_version": 1,
+    "experiment": "table1",
+    "data": "cifar10",
+    "budget": {"name": "cpu", "about": "a few epochs"},
+    "protocol": {"name": "quick"},
+    "rows": [
+        {
+            "row": "VAE",
+            "config": "vae",
+            "name": "vae",
+            "epochs": 2,
+            "published": {"conv": 60.71, "fc": 60.54, "y": 54.61},
+            "ours": {"conv": {"mean": 50.71, "std": 1.5, "over": "2 seeds"}, "y": {"mean": 84.61, "std": None}},
+            "seeds": [{"seed": 0, "cells": {}, "note": "not trained yet"}],
+        }
+    ],
+}
+
+
+def test_cells_hold_ours_the_paper_s_and_the_difference_with_its_shade():
+    table = view(CONTENT)
+    ((label, epochs, _, cells, note),) = table.rows
+    assert (label, epochs, note) == ("VAE", "2", "not trained yet")
+    assert list(table.columns) == ["conv", "fc", "y"]
+    assert cells["conv"].difference == pytest.approx(-10)
+    assert cells["conv"].shade == pytest.approx(-0.5)
+    assert (cells["conv"].text, cells["conv"].published_text) == ("50.71 ± 1.50", "60.71")
+    assert cells["y"].shade == 1.0
+    assert cells["fc"] == Cell(None, None, 60.54)
+    assert cells["fc"].difference is None
+    assert table.finished == 1
+
+
+def test_more_nats_are_neither_better_nor_worse():
+    content = {**CONTENT, "experiment": "table4"}
+    row = {"row": "VAE", "config": "vae", "epochs": 2, "seeds": []}
+    content["rows"] = [{**row, "published": {"mine": 93.02}, "ours": {"mine": {"mean": 3.0, "std": None}}}]
+    cell = view(content).rows[0][3]["mine"]
+    assert cell.difference == pytest.approx(-90.02)
+    assert cell.shade is None
+
+
+def test_the_order_of_reading():
+    def content(experiment, data, budget):
+        return {"experiment": experiment, "data": data, "budget": {"name": budget}}
+
+    order = [
+        content("table1", "cifar10", "paper"),
+        content("table1", "cifar10", "smoke"),
+        content("table1", "digits", "demo"),
+        content("table4", "cifar10", "cpu"),
+    ]
+    assert in_order(order[::-1]) == order
