@@ -63,8 +63,8 @@ BUDGETS: dict[BudgetName, Budget] = {
     "demo": Budget(
         "the demo's ten epochs",
         (("every model", "demo"), *_CPU[1:]),
-        # Digits are few: everything takes seconds.
-        Evaluating("quick", _EVERYTHING),
+        # The decoder too, for the report's pictures.
+        Evaluating("quick", (*PROBES, "decoder")),
         Evaluating("quick", _EVERYTHING),
     ),
 }
