@@ -132,6 +132,9 @@ def charted(contents: Sequence[dict[str, Any]], album: Album) -> Section:
     shown = album.chart("cost", charts.cost(contents), caption)
     for content in contents:
         table = view(content)
+        if content["experiment"] in charts.GRIDS:
+            shown += album.chart(table.key, charts.GRIDS[content["experiment"]](content), table.title)
+            continue
         about = table.title.partition(": ")[0] + table.title[table.title.index(";") :]
         published = f"{about}: accuracy of MLP probes on three layers; hollow: published, filled: ours."
         shown += album.chart(f"published-{table.key}", charts.against_published(content), published)

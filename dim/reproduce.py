@@ -1,11 +1,11 @@
-"""`dim reproduce`: the paper's tables, trained, evaluated and printed beside what was published."""
+"""`dim reproduce`: the paper's tables and figures, trained, evaluated and printed beside what was published."""
 
 import contextlib
 import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,12 @@ from rich.table import Table
 from dim.errors import UserError
 from dim.reproduction import estimates, results, tables
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
-from dim.reproduction.executors import Executor, Machine
+from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
 from dim.reproduction.jobs import Outcome
-from dim.reproduction.rows import ExperimentName, Row, data_of, rows_of, select
+from dim.reproduction.rows import GRIDS, ExperimentName, Row, data_of, rows_of, select
 from dim.reproduction.runs import Places, Run, plan_run, state
 
-Where = Literal["local", "gpus"]
+Where = Literal["local", "gpus", "slurm"]
 
 
 def reproduce(
@@ -36,20 +36,22 @@ def reproduce(
     retrain: bool = False,
     where: Where = "local",
     devices: str = "0",
+    slurm: Slurm = Slurm(),  # noqa: B008 (a parser reads the default)
     configs: Path = Path("configs"),
     runs: Path = Path("runs"),
     output: Path = Path("results"),
     dry_run: bool = False,
     extra: Sequence[str] = (),
 ) -> int:
-    """Trains and evaluates what a table of the paper lacks, and prints it beside the published numbers.
+    """Trains and evaluates what a table or figure of the paper lacks, and prints it beside the published numbers.
 
     Run again, it does only what is left, from the last checkpoint of what was interrupted. A row whose settings have
     changed since it was trained is marked stale and left out of the numbers. A row that fails is reported and does not
     stop the others; the exit status is then 1. Options after a lone -- are given to every `dim fit`.
 
     Args:
-        experiment: table1, table4 or table5.
+        experiment: table1, table4 or table5; or the grid of a figure: negatives (their number, for three objectives),
+            weights (alpha, beta and gamma).
         data: cifar10, cifar100, digits, separated by commas; by default those that the paper has.
         budget: smoke (one epoch, MLP probes), cpu (a few epochs, quick protocol), paper (as published), demo; by
             default cpu, and demo for digits.
@@ -58,8 +60,9 @@ def reproduce(
         root: folder with the data; by default the trainer's.
         download: fetch CIFAR if it is not there.
         retrain: train stale rows again; the old run is kept beside the new one as seedK.1.
-        where: local does one row after the other; gpus one on each of `devices`.
+        where: local does one row after the other; gpus one on each of `devices`; slurm submits a job for each run.
         devices: GPUs of this machine, separated by commas.
+        slurm: what a job asks of the cluster.
         configs: folder with the configs.
         runs: where runs live: RUNS/BUDGET/DATA/NAME/seedK.
         output: where the table is written, as EXPERIMENT-DATA-BUDGET.json and .csv.
@@ -78,7 +81,12 @@ def reproduce(
     if dry_run:
         show_plan(chosen)
         return 0
-    executor: Executor = Machine.gpus(devices.split(",")) if where == "gpus" else Machine()
+    executors: dict[Where, Callable[[], Executor]] = {
+        "local": Machine,
+        "gpus": lambda: Machine.gpus(devices.split(",")),
+        "slurm": lambda: Cluster(runs / "jobs", slurm),
+    }
+    executor = executors[where]()
     outcomes, stopped = carry_out(executor, chosen, retrain)
     for task in tasks:
         task.report(output)
@@ -121,7 +129,10 @@ class Task:
 
 def evaluation_of(experiment: ExperimentName, budget: BudgetName) -> Evaluating:
     """How an experiment's encoders are evaluated."""
-    return BUDGETS[budget].battery if experiment == "table4" else BUDGETS[budget].probes
+    if experiment == "table4":
+        return BUDGETS[budget].battery
+    probes = BUDGETS[budget].probes
+    return Evaluating(probes.protocol, ("mlp",)) if experiment in GRIDS else probes
 
 
 def show_plan(runs: Sequence[Run]) -> None:

@@ -139,6 +139,25 @@ def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
     assert rows["VAE"]["ours"]["svm_y"]["over"] == "repetitions with one seed"
 
 
+def test_the_grids_of_figures_are_runs_of_their_own(dim):
+    status, _ = dim("negatives", "--budget", "smoke", "--rows", "JSD with 4 *,infoNCE with all *")
+    assert status == 0
+    fits = [command for command in dim.processes.commands if command[0] == "fit"]
+    assert "--model.negatives 4 --seed_everything 0 --name dim_local_jsd-negatives4/seed0" in " ".join(fits[0])
+    assert "--model.negatives" not in fits[1]
+    rows = [row for row in content(dim, "negatives-cifar10-smoke")["rows"] if row["ours"]]
+    assert [row["place"] for row in rows] == [
+        {"objective": "JSD", "negatives": 4},
+        {"objective": "infoNCE", "negatives": 63 * 64},
+    ]
+    dim("weights", "--budget", "smoke", "--rows", "alpha 1 *gamma 0.1")
+    rows = [row for row in content(dim, "weights-cifar10-smoke")["rows"] if row["ours"]]
+    assert len(rows) == 3
+    assert all(row["place"]["alpha"] == 1 and row["place"]["gamma"] == 0.1 for row in rows)
+    made = rows[0]["seeds"][0]["provenance"]["config"]["model"]["init_args"]
+    assert (made["alpha"], made["beta"], made["gamma"]) == (1, 0, 0.1)
+
+
 def test_a_plan_does_nothing_and_tells_the_time(dim):
     status, printed = dim("table5", "--data", "cifar10", "--dry-run")
     assert status == 0

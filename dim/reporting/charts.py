@@ -117,3 +117,53 @@ def _rows(axis: Axes, labels: Sequence[str], layer: str, named: bool) -> None:
     axis.set_yticklabels(labels if named else [], fontsize=8)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.grid(axis="x", color="#eeeeee")
+
+
+def negatives(content: dict[str, Any]) -> Figure | None:
+    """Accuracy against the number of negatives, one line for each objective."""
+    rows = [row for row in content["rows"] if row["ours"]]
+    if not rows:
+        return None
+    made, axes = figure(1, 3, 3.6, 3.2)
+    for axis, layer in zip(axes, LAYERS, strict=True):
+        for shade, objective in enumerate(dict.fromkeys(row["place"]["objective"] for row in rows)):
+            line = sorted(
+                (row["place"]["negatives"], row["ours"][layer]["mean"], row["ours"][layer]["std"] or 0.0)
+                for row in rows
+                if row["place"]["objective"] == objective and layer in row["ours"]
+            )
+            counts, means, deviations = ([point[part] for point in line] for part in range(3))
+            axis.errorbar(counts, means, deviations, marker="o", capsize=2, color=f"C{shade}", label=objective)
+        axis.set(xscale="log", xlabel="negatives for each positive", ylabel="accuracy, %", title=layer)
+        axis.grid(color="#eeeeee")
+    axes[0].legend(fontsize=7)
+    return made
+
+
+def weights(content: dict[str, Any]) -> Figure | None:
+    """Accuracy on Y over alpha and beta, one panel for each gamma."""
+    found = {
+        tuple(row["place"][name] for name in ("gamma", "alpha", "beta")): row["ours"]["y"]["mean"]
+        for row in content["rows"]
+        if "y" in row["ours"]
+    }
+    if not found:
+        return None
+    gammas, alphas, betas = (sorted({key[part] for key in found}) for part in range(3))
+    made, axes = figure(1, len(gammas), 3.2, 3.0)
+    for axis, gamma in zip(axes, gammas, strict=True):
+        grid = [[found.get((gamma, alpha, beta), float("nan")) for beta in betas] for alpha in alphas]
+        axis.imshow(grid, vmin=min(found.values()), vmax=max(found.values()), cmap="cividis", origin="lower")
+        for y, line in enumerate(grid):
+            for x, value in enumerate(line):
+                if value == value:
+                    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5}
+                    axis.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, bbox=box)
+        axis.set(xticks=range(len(betas)), yticks=range(len(alphas)), xlabel="beta", ylabel="alpha")
+        axis.set_xticklabels(f"{beta:g}" for beta in betas)
+        axis.set_yticklabels(f"{alpha:g}" for alpha in alphas)
+        axis.set_title(f"gamma {gamma:g}")
+    return made
+
+
+GRIDS = {"negatives": negatives, "weights": weights}

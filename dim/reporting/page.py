@@ -27,9 +27,12 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
   vertical-align: top; } tr:last-child > * { border-bottom: 0; }
-thead th { background: var(--card); } tbody th { font-weight: 500; } .left, tbody th { text-align: left; }
-td small, th small { display: block; color: var(--soft); } th small.note { color: rgb(var(--below)); max-width: 16rem;
-  white-space: normal; font-weight: 400; }
+thead th { background: var(--card); }
+tbody th { font-weight: 500; background: var(--page); }
+tr > th:first-child { position: sticky; left: 0; max-width: 11rem; white-space: normal; }
+.left, tbody th { text-align: left; }
+td small, th small { display: block; opacity: .75; font-weight: 400; }
+th small.note { color: rgb(var(--below)); opacity: 1; }
 .above { background: rgba(var(--above), var(--depth)); } .below { background: rgba(var(--below), var(--depth)); }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .grid.wide { grid-template-columns: 1fr; } figure { margin: 0; padding: .6rem; background: var(--card);
@@ -103,8 +106,8 @@ def table_html(table: View) -> str:
     return (
         f"<h3>{escape(table.title)}</h3><p class=soft>{escape(table.about)} Each cell: ours (± deviation), the "
         "difference from the paper and the published number.</p>"
-        f'<div class="scroll"><table><thead><tr><th scope="col" class="left">row</th><th scope="col">epochs</th>'
-        f'<th scope="col">seeds</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<div class="scroll"><table><thead><tr><th scope="col" class="left">row</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dim.reproduction import tables
-from dim.reproduction.published import TABLES
 from dim.reproduction.results import row_state
 
 TITLES = {
     "table1": "Table 1: MLP probes on frozen layers, top-1 test accuracy in %",
     "table4": "Table 4: SVMs (accuracy in %), reconstruction, mutual information and dependence (nats)",
     "table5": "Table 5: structure tasks, MLP probes, top-1 test accuracy in %",
+    "negatives": "Negatives: MLP probes of DIM(L) against the number of negatives, top-1 test accuracy in %",
+    "weights": "Weights: MLP probes against alpha (global), beta (local) and gamma (prior), top-1 test accuracy in %",
 }
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 COLUMNS = {
@@ -106,7 +107,7 @@ def in_order(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(
         contents,
         key=lambda content: (
-            [*TABLES, content["experiment"]].index(content["experiment"]),
+            [*TITLES].index(content["experiment"]),
             [*DATA, content["data"]].index(content["data"]),
             [*budgets, content["budget"]["name"]].index(content["budget"]["name"]),
         ),

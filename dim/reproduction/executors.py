@@ -2,8 +2,11 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from dim.errors import UserError
 from dim.reproduction.children import Children
@@ -12,6 +15,9 @@ from dim.reproduction.runs import Run
 
 Done = Callable[[Run, Outcome], None]
 """Called when a run has ended, from one thread at a time."""
+
+
+POLL_SECONDS = 2.0
 
 
 class Executor(Protocol):
@@ -68,3 +74,83 @@ class Machine:
 
     def stop(self, number: int) -> None:
         self.children.stop(number)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What a job asks of the cluster.
+
+    Attributes:
+        partition: the partition to submit to; by default the cluster's.
+        hours: wall time of a job; a row that takes longer goes on when the command is run again.
+        gpus: GPUs of a job.
+        cpus: CPU cores of a job.
+        memory: GB of a job.
+        system: slurm; local and debug run the jobs on this machine, to try things out.
+    """
+
+    partition: str | None = None
+    hours: float = 24.0
+    gpus: int = 1
+    cpus: int = 4
+    memory: int = 16
+    system: Literal["slurm", "local", "debug"] = "slurm"
+
+
+class Cluster:
+    """One job a run, through submitit; jobs share the file system, so that results lie where a machine leaves them.
+
+    Args:
+        folder: for submitit's files and the jobs' output.
+
+    Raises:
+        UserError: submitit is not installed, or there is no such cluster here.
+    """
+
+    def __init__(self, folder: Path, options: Slurm) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise UserError('clusters need submitit: pip install "deep-infomax[slurm]"') from error
+        try:
+            self.executor = submitit.AutoExecutor(folder, cluster=options.system)
+        except RuntimeError as error:
+            raise UserError(f"jobs cannot be submitted from here: {error}") from error
+        wanted: dict[str, Any] = {
+            "timeout_min": int(options.hours * 60),
+            "gpus_per_node": options.gpus,
+            "cpus_per_task": options.cpus,
+            "mem_gb": options.memory,
+            "slurm_partition": options.partition,
+        }
+        self.executor.update_parameters(name="dim", **{name: value for name, value in wanted.items() if value})
+        self.jobs: dict[Run, Any] = {}
+        self.signal: int | None = None
+
+    def run(self, runs: Sequence[Run], retrain: bool, watch: Watch, done: Done) -> None:
+        for run in runs:
+            self.jobs[run] = self.executor.submit(work, run, retrain)
+        waiting = dict(self.jobs)
+        while waiting and self.signal is None:
+            for run, job in list(waiting.items()):
+                if job.done():
+                    done(run, self._outcome(waiting.pop(run)))
+                else:
+                    watch(run, f"job {job.job_id}", job.state)
+            time.sleep(POLL_SECONDS if waiting else 0.0)
+        for run in waiting:
+            done(run, Outcome("stopped", "its job was cancelled"))
+
+    @staticmethod
+    def _outcome(job: Any) -> Outcome:
+        try:
+            return job.result()
+        except Exception as error:  # whatever a job raised, or that it was killed by its cluster
+            line = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            return Outcome("failed", f"job {job.job_id}: {line[0]} (see {job.paths.stderr})")
+
+    def stop(self, number: int) -> None:
+        """Cancels all jobs: the cluster terminates their processes, which save and stop."""
+        self.signal = number
+        for job in self.jobs.values():
+            job.cancel()

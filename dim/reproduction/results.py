@@ -46,6 +46,7 @@ def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str,
         "config": row.config,
         "name": row.name,
         "options": list(row.options),
+        "place": row.place,
         "epochs": runs[0].epochs,
         "published": row.published,
         "ours": {

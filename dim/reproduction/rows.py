@@ -1,7 +1,7 @@
-"""The rows of an experiment: the paper's, each with its config and published numbers."""
+"""The rows of an experiment: a table's, with their published numbers, or the grid of one of the paper's figures."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dim.errors import UserError
 from dim.reproduction.published import published
 
-ExperimentName = Literal["table1", "table4", "table5"]
+ExperimentName = Literal["table1", "table4", "table5", "negatives", "weights"]
 DataName = Literal["cifar10", "cifar100", "digits"]
 
 
@@ -23,6 +23,7 @@ class Row:
         published: column -> number, or [mean, deviation].
         options: of `dim fit`, on top of the configs.
         suffix: of the run's name, where options make it another run than the config's own.
+        place: where the row stands in a grid.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Row:
     published: dict[str, Any] = field(default_factory=dict, hash=False)
     options: tuple[str, ...] = ()
     suffix: str = ""
+    place: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
@@ -37,8 +39,52 @@ class Row:
         return f"{self.config}-{self.suffix}" if self.suffix else self.config
 
 
+def _negatives() -> list[Row]:
+    """Negatives for each positive, for three objectives: the paper's figure of DIM(L) against their number.
+
+    Its numbers are not published as text. Here: so many of the 63 other images of a batch, at the positive's own
+    position; and all of them at all positions.
+    """
+    counts = (1, 4, 16, 63, None)
+    return [
+        Row(
+            f"{name} with {count or 'all'} negatives",
+            f"dim_local_{objective}",
+            options=("--model.negatives", str(count)) if count else (),
+            suffix=f"negatives{count}" if count else "",
+            place={"objective": name, "negatives": count or ALL_NEGATIVES},
+        )
+        for objective, name in (("dv", "DV"), ("jsd", "JSD"), ("infonce", "infoNCE"))
+        for count in counts
+    ]
+
+
+def _weights() -> list[Row]:
+    """alpha, beta and gamma over a grid: the paper's ablation. Its grid is not published as text; this one is ours."""
+    return [
+        Row(
+            f"alpha {alpha:g} beta {beta:g} gamma {gamma:g}",
+            "dim_local_global",
+            options=("--model.alpha", f"{alpha}", "--model.beta", f"{beta}", "--model.gamma", f"{gamma}"),
+            suffix=f"alpha{alpha:g}-beta{beta:g}-gamma{gamma:g}",
+            place={"alpha": alpha, "beta": beta, "gamma": gamma},
+        )
+        for gamma in (0.0, 0.1, 1.0)
+        for alpha in (0.0, 0.5, 1.0)
+        for beta in (0.0, 0.1, 1.0)
+        if alpha or beta
+    ]
+
+
+ALL_NEGATIVES = 63 * 64
+"""All other images of a batch of 64, at all 64 positions."""
+GRIDS: dict[str, Callable[[], list[Row]]] = {"negatives": _negatives, "weights": _weights}
+
+
 def data_of(experiment: ExperimentName) -> list[str]:
     """The data sets that the paper has for an experiment."""
+    if experiment in GRIDS:
+        return ["cifar10"]
     return [name for name, rows in published()[experiment].items() if isinstance(rows, list)]
 
 
@@ -48,10 +94,12 @@ def rows_of(experiment: ExperimentName, data: str, configs: Path) -> list[Row]:
     Raises:
         UserError: no row of the experiment has a config for these data.
     """
-    tables = published()[experiment]
-    if data in tables:
-        return [_row(entry) for entry in tables[data]]
-    rows = [Row(row["row"], row["config"]) for row in tables["cifar10"]]
+    if experiment in GRIDS:
+        rows = GRIDS[experiment]()
+    elif data in published()[experiment]:
+        return [_row(entry) for entry in published()[experiment][data]]
+    else:
+        rows = [Row(row["row"], row["config"]) for row in published()[experiment]["cifar10"]]
     rows = [row for row in rows if (configs / data / f"{row.config}.yaml").is_file()]
     if not rows:
         raise UserError(f"no row of {experiment} has a config for {data} in {configs}")

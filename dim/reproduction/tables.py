@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dim.networks.encoders import LAYERS
-from dim.reproduction.published import published, published_row
+from dim.reproduction.published import TABLES, published, published_row
 
 # evaluation, metric -> what the table calls it, and where the paper has it (table and column; {layer} is filled in).
 CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
@@ -32,8 +32,9 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
 def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
     """The columns of a row in one of the paper's tables: name -> (evaluation, metric, layer) that fills it.
 
-    The fully supervised row has one number, its own classifier's.
+    The fully supervised row has one number, its own classifier's. What is no table (a figure's grid) has table 1's.
     """
+    table = table if table in TABLES else "table1"
     found = {
         place[1].format(layer=layer): (evaluation, metric, layer)
         for (evaluation, metric), (_, place) in CELLS.items()

@@ -1,5 +1,10 @@
+import sys
+
+import pytest
+
+from dim.errors import UserError
 from dim.reproduction.budgets import BUDGETS
-from dim.reproduction.executors import Machine
+from dim.reproduction.executors import Cluster, Machine, Slurm
 from dim.reproduction.jobs import unwatched
 from dim.reproduction.rows import Row
 from dim.reproduction.runs import plan_run, state
@@ -39,3 +44,38 @@ def test_after_a_signal_nothing_is_begun(places, processes):
     machine.run(plan(places, 2), False, unwatched, outcomes.__setitem__)
     assert outcomes == {}
     assert processes.commands == []
+
+
+@pytest.mark.parametrize("system", ["debug", "local"])
+def test_jobs_of_a_cluster_report_how_their_runs_ended(places, processes, tmp_path, system):
+    pytest.importorskip("submitit")
+    runs, outcomes = plan(places, 2), {}
+    # A job of `local` is a process of its own, where nothing is replaced: runs that are left alone end at once.
+    for run in runs if system == "local" else runs[:1]:
+        run.last.parent.mkdir(parents=True)
+        run.last.write_bytes(b"another run")
+    cluster = Cluster(tmp_path / "jobs", Slurm(gpus=0, system=system))
+    cluster.run(runs, False, unwatched, outcomes.__setitem__)
+    assert [outcomes[run].status for run in runs] == ["stale", "stale" if system == "local" else "done"]
+
+
+def test_a_job_that_breaks_fails_alone(places, tmp_path):
+    pytest.importorskip("submitit")
+    runs, outcomes = plan(places, 2), {}
+    for run in runs:
+        run.folder.mkdir(parents=True)
+    (runs[0].folder / "reproduction.json").write_text("{")
+    (runs[1].folder / "config.yaml").write_text("another run")
+    Cluster(tmp_path / "jobs", Slurm(gpus=0, system="local")).run(runs, False, unwatched, outcomes.__setitem__)
+    assert outcomes[runs[0]].status == "failed"
+    assert "is damaged" in outcomes[runs[0]].message
+    assert outcomes[runs[1]].status == "stale"
+
+
+def test_without_submitit_or_a_cluster_one_line_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    with pytest.raises(UserError, match="jobs cannot be submitted from here"):
+        Cluster(tmp_path / "jobs", Slurm())
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match="need submitit"):
+        Cluster(tmp_path / "jobs", Slurm())
