@@ -50,10 +50,13 @@ def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
             by_time.plot(max(minutes, 1 / 60), value, "o", color=colour(label), alpha=0.7)
         _name(by_time, [(max(minutes, 1 / 60), value, label) for label, _, minutes, value in found.values()])
         for axis, what in ((by_epochs, "epochs"), (by_time, "minutes of training")):
-            axis.set(xscale="log", xlabel=what, ylabel="accuracy on Y, %", title=DATA.get(data, data))
+            axis.set(xlabel=what, ylabel="accuracy on Y, %", title=DATA.get(data, data))
             axis.grid(color="#eeeeee")
             axis.margins(0.12)
-        by_time.margins(x=0.5)
+        if max(epochs for _, epochs, _, _ in found.values()) >= 20 * min(epochs for _, epochs, _, _ in found.values()):
+            by_epochs.set_xscale("log")
+            by_time.set_xscale("log")
+        by_time.margins(x=0.35)  # room for names
     return made
 
 
@@ -64,7 +67,9 @@ def _name(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     lowest = -float("inf")
     for x, value, name in sorted(points, key=lambda point: point[1]):
         lowest = max(value, lowest + gap)
-        axis.text(x * 1.1, lowest, name, fontsize=7, color=colour(name), va="center")
+        axis.annotate(
+            name, (x, lowest), (6, 0), textcoords="offset points", fontsize=7, color=colour(name), va="center"
+        )
 
 
 def against_published(content: dict[str, Any]) -> Figure | None:

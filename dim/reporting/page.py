@@ -100,15 +100,20 @@ def table_html(table: View) -> str:
     rows = []
     for label, epochs, seeds, cells, note in table.rows:
         name = f'<a href="#{anchor(table.key, label)}">{escape(label)}</a>' if seeds != "0" else escape(label)
-        words = f"{name}{f'<small class=note>{escape(note)}</small>' if note else ''}"
+        trained = f"<small>{escape(_amount(epochs, 'epoch'))}, {_amount(seeds, 'seed')}</small>" if seeds != "0" else ""
+        words = f"{name}{trained}{f'<small class=note>{escape(note)}</small>' if note else ''}"
         numbers = "".join(_cell_html(cells.get(column)) for column in table.columns)
-        rows.append(f'<tr><th scope="row">{words}</th><td>{epochs}</td><td>{seeds}</td>{numbers}</tr>')
+        rows.append(f'<tr><th scope="row">{words}</th>{numbers}</tr>')
     return (
         f"<h3>{escape(table.title)}</h3><p class=soft>{escape(table.about)} Each cell: ours (± deviation), the "
         "difference from the paper and the published number.</p>"
         f'<div class="scroll"><table><thead><tr><th scope="col" class="left">row</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _amount(count: str, what: str) -> str:
+    return f"{count} {what}" if count == "1" else f"{count} {what}s"
 
 
 def _cell_html(cell: Cell | None) -> str:

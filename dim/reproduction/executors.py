@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from dim.errors import UserError
 from dim.reproduction.children import Children
-from dim.reproduction.jobs import Outcome, Watch, work
+from dim.reproduction.jobs import Outcome, Watch, attempt
 from dim.reproduction.runs import Run
 
 Done = Callable[[Run, Outcome], None]
@@ -57,12 +57,7 @@ class Machine:
                     run = waiting.get_nowait()
                 except queue.Empty:
                     return
-                try:
-                    outcome = work(run, retrain, environment, self.children, watch)
-                except UserError as error:
-                    outcome = Outcome("failed", str(error))
-                except Exception as error:  # one run must not take the others with it
-                    outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+                outcome = attempt(run, retrain, environment, self.children, watch)
                 with one_at_a_time:
                     done(run, outcome)
 
@@ -129,7 +124,7 @@ class Cluster:
 
     def run(self, runs: Sequence[Run], retrain: bool, watch: Watch, done: Done) -> None:
         for run in runs:
-            self.jobs[run] = self.executor.submit(work, run, retrain)
+            self.jobs[run] = self.executor.submit(attempt, run, retrain)
         waiting = dict(self.jobs)
         while waiting and self.signal is None:
             for run, job in list(waiting.items()):
@@ -145,9 +140,8 @@ class Cluster:
     def _outcome(job: Any) -> Outcome:
         try:
             return job.result()
-        except Exception as error:  # whatever a job raised, or that it was killed by its cluster
-            line = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            return Outcome("failed", f"job {job.job_id}: {line[0]} (see {job.paths.stderr})")
+        except Exception:  # submitit's own, where a job left no result: it was killed, or could not start
+            return Outcome("failed", f"job {job.job_id} ended without a result (see {job.paths.stderr})")
 
     def stop(self, number: int) -> None:
         """Cancels all jobs: the cluster terminates their processes, which save and stop."""

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from dim.errors import UserError
 from dim.files import sha256
 from dim.provenance import machine, versions
 from dim.reproduction.children import POLL_SECONDS, Children
@@ -91,6 +92,16 @@ def work(
             if outcome.status != "done":
                 return outcome
         return worker.evaluate() if state(run).stage != "done" else Outcome("done")
+
+
+def attempt(run: Run, *arguments: Any) -> Outcome:
+    """`work`, with an error as an outcome: one run must not take the others with it."""
+    try:
+        return work(run, *arguments)
+    except UserError as error:
+        return Outcome("failed", str(error))
+    except Exception as error:
+        return Outcome("failed", f"{type(error).__name__}: {error}")
 
 
 def _move_aside(folder: Path) -> None:

@@ -53,6 +53,20 @@ def test_the_page_is_whole_and_needs_nothing_else(text):
     assert "empty" not in reader.ids
 
 
+def test_every_row_has_a_cell_under_each_heading():
+    content = {
+        **CONTENT,
+        "rows": [{**CONTENT["rows"][0]}, {**CONTENT["rows"][0], "row": "Sup", "config": "supervised"}],
+    }
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", table_html(view(content)))
+    titles = re.findall(r"<th[^>]*>(.*?)</th>", head)
+    assert titles == ["row", "classifier", "conv (4096)", "fc (1024)", "Y (64)"]
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+    assert [len(line) for line in cells] == [len(titles)] * 2
+    assert cells[0][1] == ""
+    assert [re.match(r"[\d.]*", cell).group() for cell in cells[0][2:]] == ["50.71", "", "84.61"]
+
+
 def test_text_is_escaped(text):
     assert "&lt;b&gt;caption" in text
     assert "<b>caption" not in text

@@ -46,26 +46,22 @@ def test_after_a_signal_nothing_is_begun(places, processes):
     assert processes.commands == []
 
 
-@pytest.mark.parametrize("system", ["debug", "local"])
-def test_jobs_of_a_cluster_report_how_their_runs_ended(places, processes, tmp_path, system):
+def test_runs_become_jobs_of_a_cluster(places, processes, tmp_path):
     pytest.importorskip("submitit")
     runs, outcomes = plan(places, 2), {}
-    # A job of `local` is a process of its own, where nothing is replaced: runs that are left alone end at once.
-    for run in runs if system == "local" else runs[:1]:
-        run.last.parent.mkdir(parents=True)
-        run.last.write_bytes(b"another run")
-    cluster = Cluster(tmp_path / "jobs", Slurm(gpus=0, system=system))
+    cluster = Cluster(tmp_path / "jobs", Slurm(gpus=0, system="debug"))
     cluster.run(runs, False, unwatched, outcomes.__setitem__)
-    assert [outcomes[run].status for run in runs] == ["stale", "stale" if system == "local" else "done"]
+    assert [outcomes[run].status for run in runs] == ["done", "done"]
+    assert len(processes.commands) == 4
 
 
-def test_a_job_that_breaks_fails_alone(places, tmp_path):
+def test_jobs_in_processes_of_their_own_tell_how_they_ended(places, tmp_path):
     pytest.importorskip("submitit")
     runs, outcomes = plan(places, 2), {}
-    for run in runs:
+    # Neither trains: a real job is no stand-in's.
+    for run, name, text in zip(runs, ("reproduction.json", "config.yaml"), ("{", "another run"), strict=True):
         run.folder.mkdir(parents=True)
-    (runs[0].folder / "reproduction.json").write_text("{")
-    (runs[1].folder / "config.yaml").write_text("another run")
+        (run.folder / name).write_text(text)
     Cluster(tmp_path / "jobs", Slurm(gpus=0, system="local")).run(runs, False, unwatched, outcomes.__setitem__)
     assert outcomes[runs[0]].status == "failed"
     assert "is damaged" in outcomes[runs[0]].message
