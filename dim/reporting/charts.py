@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -33,6 +34,8 @@ def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
     """Accuracy of the MLP on Y (supervised: of its classifier) against epochs and time of training, by data set."""
     points: dict[str, dict[str, tuple[str, int, float, float]]] = {}
     for content in contents:
+        if content["experiment"] in GRIDS:
+            continue  # its own figure shows it
         for label, row, seed in finished(content):
             cells = seed["cells"]
             cell = cells.get("classifier/accuracy/y") or cells.get(f"{MLP}/y")
@@ -53,9 +56,11 @@ def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
             axis.set(xlabel=what, ylabel="accuracy on Y, %", title=DATA.get(data, data))
             axis.grid(color="#eeeeee")
             axis.margins(0.12)
-        if max(epochs for _, epochs, _, _ in found.values()) >= 20 * min(epochs for _, epochs, _, _ in found.values()):
+        seen = sorted({epochs for _, epochs, _, _ in found.values()})
+        if seen[-1] >= 20 * seen[0]:
             by_epochs.set_xscale("log")
             by_time.set_xscale("log")
+        by_epochs.set_xticks(seen, [str(epochs) for epochs in seen], minor=False)
         by_time.margins(x=0.35)  # room for names
     return made
 
@@ -84,11 +89,11 @@ def against_published(content: dict[str, Any]) -> Figure | None:
             if ours is not None and paper is not None:
                 axis.plot([ours, paper], [place, place], color="#cccccc", zorder=1)
             if paper is not None:
-                axis.plot(paper, place, "o", mfc="white", color="#333333", label=_once("published", place))
+                axis.plot(paper, place, "o", mfc="white", color="#333333", label="published")
             if ours is not None:
-                axis.plot(ours, place, "o", color=colour(row["row"]), label=_once("ours", place))
+                axis.plot(ours, place, "o", color=colour(row["row"]), label="ours")
         _rows(axis, [row["row"] for row in rows], layer, axis is axes[0])
-    axes[0].legend(fontsize=7)
+    _legend(made)
     return made
 
 
@@ -106,15 +111,20 @@ def svm_beside_mlp(content: dict[str, Any]) -> Figure | None:
             pair = [cells.get(f"{probe}/{layer}", {}).get("value") for probe in (MLP, SVM)]
             if None not in pair:
                 axis.plot(pair, [place, place], color="#cccccc", zorder=1)
-                axis.plot(pair[0], place, "o", color="#0072b2", label=_once("MLP", place))
-                axis.plot(pair[1], place, "s", color="#d55e00", label=_once("linear SVM", place))
+                axis.plot(pair[0], place, "o", color="#0072b2", label="MLP")
+                axis.plot(pair[1], place, "s", color="#d55e00", label="linear SVM")
         _rows(axis, list(rows), layer, axis is axes[0])
-    axes[0].legend(fontsize=7)
+    _legend(made)
     return made
 
 
-def _once(label: str, place: int) -> str:
-    return label if place == 0 else f"_{label}"
+def _legend(made: Figure) -> None:
+    """One entry for each label of all panels, in the first."""
+    entries: dict[str, Artist] = {}
+    for axis in made.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    made.axes[0].legend([*entries.values()], [*entries], fontsize=7)
 
 
 def _rows(axis: Axes, labels: Sequence[str], layer: str, named: bool) -> None:
@@ -141,7 +151,7 @@ def negatives(content: dict[str, Any]) -> Figure | None:
             axis.errorbar(counts, means, deviations, marker="o", capsize=2, color=f"C{shade}", label=objective)
         axis.set(xscale="log", xlabel="negatives for each positive", ylabel="accuracy, %", title=layer)
         axis.grid(color="#eeeeee")
-    axes[0].legend(fontsize=7)
+    _legend(made)
     return made
 
 

@@ -35,7 +35,8 @@ td small, th small { display: block; opacity: .75; font-weight: 400; }
 th small.note { color: rgb(var(--below)); opacity: 1; }
 .above { background: rgba(var(--above), var(--depth)); } .below { background: rgba(var(--below), var(--depth)); }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
-.grid.wide { grid-template-columns: 1fr; } figure { margin: 0; padding: .6rem; background: var(--card);
+.grid.wide { grid-template-columns: minmax(0, 1fr); }
+.wide figure { overflow-x: auto; } .wide figure img { min-width: 46rem; } .wide figcaption { position: sticky; left: 0; } figure { margin: 0; padding: .6rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; } figure img { display: block; max-width: 100%; height: auto;
   margin: 0 auto; background: #fff; border-radius: .25rem; } figcaption { margin-top: .4rem; color: var(--soft);
   font-size: .875rem; } details { margin: .3rem 0; } pre { overflow-x: auto; padding: .6rem; background: var(--card);
@@ -104,9 +105,12 @@ def table_html(table: View) -> str:
         words = f"{name}{trained}{f'<small class=note>{escape(note)}</small>' if note else ''}"
         numbers = "".join(_cell_html(cells.get(column)) for column in table.columns)
         rows.append(f'<tr><th scope="row">{words}</th>{numbers}</tr>')
+    published = any(cell.published is not None for _, _, _, cells, _ in table.rows for cell in cells.values())
+    key = (
+        ", the difference from the paper and the published number" if published else "; nothing to compare is published"
+    )
     return (
-        f"<h3>{escape(table.title)}</h3><p class=soft>{escape(table.about)} Each cell: ours (± deviation), the "
-        "difference from the paper and the published number.</p>"
+        f"<h3>{escape(table.title)}</h3><p class=soft>{escape(table.about)} Each cell: ours (± deviation){key}.</p>"
         f'<div class="scroll"><table><thead><tr><th scope="col" class="left">row</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

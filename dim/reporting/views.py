@@ -16,10 +16,10 @@ TITLES = {
 }
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 COLUMNS = {
-    "accuracy": "classifier",
     "conv": "conv (4096)",
     "fc": "fc (1024)",
     "y": "Y (64)",
+    "accuracy": "classifier",
     "svm_conv": "SVM conv",
     "svm_fc": "SVM fc",
     "svm_y": "SVM Y",
