@@ -110,8 +110,7 @@ def _print(found: Found, estimators: Sequence[str], sigma: Sequence[float]) -> N
             table.add_row(function, f"{s:g}", f"{entries[0]['truth']:.3f}", *texts)
     Console().print(table)
     for name in estimators:
-        entries = {key: entry for key, entry in found.items() if key[0] == name}
-        gaps = {key: entry["mean"] - entry["truth"] for key, entry in entries.items()}
+        gaps = {key: entry["mean"] - entry["truth"] for key, entry in found.items() if key[0] == name}
         worst = max(gaps, key=lambda key: abs(gaps[key]))
         print(f"{NAMES.get(name, name)}: furthest off at f = {worst[1]}, sigma = {worst[2]:g}: {gaps[worst]:+.3f} nats")
 
