@@ -156,6 +156,14 @@ class MINE:
         self._train(known, feed, self.steps, test_pairs / self.batch_size, test, valid)
         return self
 
+    def score(self, x: Any, z: Any) -> float:
+        """The estimate of the trained critic on other pairs, in `unit`; they are taken in a random order."""
+        pairs = as_pairs(x, z, "scored")
+        generator = torch.Generator().manual_seed(self.seed)
+        x, z = _ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
+        device = self.critic_.scale_z.mean.device
+        return self._measure(self.critic_, (x.to(device), z.to(device)), self._counts(self.batch_size, len(x))[1])
+
     def plot(self, path: str | Path | None = None) -> Any:
         """The convergence curve, held-out and training estimate against epochs; saved as PNG and SVG if `path` is set.
 

@@ -74,6 +74,9 @@ class Scores:
         positive, negative = self.positive, self.negative
         if transform:
             positive, negative = transform(positive), transform(negative)
+        if self.log_baseline is not None and not objective.takes_baseline:
+            # Trained with a baseline, T less its logarithm is what others learn.
+            positive, negative = positive - self.log_baseline, negative - self.log_baseline
         value = objective.estimate(positive, negative, self.log_baseline)
         assert value is not None
         return value

@@ -116,6 +116,7 @@ def test_fresh_pairs_at_every_step():
     found = MINE(steps=300, widths=(64,), learning_rate=1e-2, batch_size=256, evaluations=2)
     assert found.fit_sampler(sampler, 20_000).estimate_ == pytest.approx(truth, abs=0.1)
     assert found.ceiling_ == math.log(20_000)
+    assert found.score(*sampler(20_000, torch.Generator().manual_seed(9))) == pytest.approx(truth, abs=0.1)
     assert found.history_[-1]["epoch"] == pytest.approx(300 * 256 / 20_000)
     with pytest.raises(UserError, match="set steps"):
         MINE().fit_sampler(sampler)

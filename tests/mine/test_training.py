@@ -78,6 +78,14 @@ def test_parts_of_scores_are_its_rows():
     )
 
 
+def test_a_learned_baseline_belongs_to_the_scores_that_others_report():
+    scores = Scores(torch.randn(7, 1), torch.randn(7, 2), torch.randn(7, 1))
+    dv, tuba = OBJECTIVES["dv"], OBJECTIVES["tuba"]
+    without = scores.positive - scores.log_baseline, scores.negative - scores.log_baseline
+    assert scores.estimate(dv) == dv.estimate(*without)
+    assert scores.estimate(tuba) == tuba.estimate(scores.positive, scores.negative, scores.log_baseline)
+
+
 def test_the_best_weights_come_back_after_waiting_in_vain():
     critic, _, _ = small_critic("concat")
     best, stopped = training.Best(2), []
