@@ -33,7 +33,7 @@ class Plan:
 
 PROTOCOLS = {
     "quick": Plan(Training(), ("dv", "kraskov"), 1),
-    "full": Plan(Training(steps=3000, kraskov_pairs=20_000), ("dv", "nwj", "kraskov"), 5),
+    "full": Plan(Training(steps=3000, kraskov_pairs=10_000), ("dv", "nwj", "kraskov"), 5),
 }
 
 

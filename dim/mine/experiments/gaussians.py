@@ -48,7 +48,7 @@ class Plan:
 PROTOCOLS = {
     "quick": Plan(Training(), ("dv", "nwj", "kraskov"), 1, (500, 2000, 8000), 1),
     "full": Plan(
-        Training(steps=3000, kraskov_pairs=20_000),
+        Training(steps=3000, kraskov_pairs=10_000),
         ("dv", "nwj", "infonce", "js", "smile", "kraskov"),
         5,
         (250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000),
