@@ -22,8 +22,9 @@ def test_single_features_are_those_of_scikit_learn(rho, neighbours):
     assert kraskov(x, 5 * z + 3, neighbours) == pytest.approx(theirs, abs=1e-6)
 
 
-def test_several_features_are_the_definition():
-    x, z = pairs(0.8, 3, 200)
+@pytest.mark.parametrize("size", [3, 10])  # in trees, and in tables
+def test_several_features_are_the_definition(size):
+    x, z = pairs(0.8, size, 200)
     x, z = x / x.std(0), z / z.std(0)
     distances = [np.abs(side[:, None] - side).max(-1) for side in (x, z)]
     both = np.maximum(*distances)
@@ -42,3 +43,5 @@ def test_gaussians_are_found():
 def test_bad_input_is_one_line():
     with pytest.raises(UserError, match="constant"):
         kraskov(np.ones((50, 2)), np.random.rand(50, 2))
+    with pytest.raises(UserError, match="3 neighbours among 3 pairs"):
+        kraskov(np.random.rand(3), np.random.rand(3))
