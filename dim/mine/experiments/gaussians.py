@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from rich.console import Console
@@ -209,8 +210,9 @@ def _curves(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
         axes.plot(fine, [Correlated(r, size).information for r in fine], color="black", linewidth=1, label="truth")
         for name, entries in _by_estimator(found, size, "rho").items():
             _band(axes, [e["rho"] for e in entries], entries, NAMES.get(name, name))
-        if max(e["truth"] for e in found if e["size"] == size) > 10:
-            axes.set_yscale("symlog", linthresh=1)
+        # Square roots keep the small values apart; an estimate far outside belongs to the table.
+        axes.set_yscale("function", functions=(lambda v: np.sign(v) * np.abs(v) ** 0.5, lambda v: np.sign(v) * v**2))
+        axes.set_ylim(-0.5, 1.2 * max(1.0, *(e["truth"] for e in found if e["size"] == size)))
         axes.set(title=f"d = {size}", xlabel="rho", ylabel="I(X; Z) [nats]")
         axes.legend(fontsize="small")
     return figure
@@ -225,23 +227,26 @@ def _band(axes: Axes, places: list[float], entries: Sequence[dict[str, Any]], la
 def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
     """Bias, and variance over seeds and signs of the correlation, against the truth."""
     found = summary([{**row, "rho": abs(row["rho"])} for row in rows])
-    figure, grid = plots.figure(2, len(sizes))
+    spread = any(entry["std"] > 0 for entry in found)
+    figure, grid = plots.figure(2 if spread else 1, len(sizes))
     for column, size in enumerate(sizes):
-        bias, variance = grid[column], grid[len(sizes) + column]
+        bias, variance = grid[column], grid[len(sizes) + column] if spread else None
         for name, entries in _by_estimator(found, size, "truth").items():
             truths = [e["truth"] for e in entries]
             bias.plot(truths, [e["mean"] - e["truth"] for e in entries], marker=".", label=NAMES.get(name, name))
-            several = [e for e in entries if e["std"] > 0]
-            variance.plot([e["truth"] for e in several], [e["std"] ** 2 for e in several], marker=".")
+            if variance is not None:
+                several = [e for e in entries if e["std"] > 0]
+                variance.plot([e["truth"] for e in several], [e["std"] ** 2 for e in several], marker=".")
         truths = sorted({e["truth"] for e in found if e["size"] == size})
         limits = [tolerance(truth) for truth in truths]
         bias.fill_between(truths, [-t for t in limits], limits, color="grey", alpha=0.2, label="5 % or 0.1 nat")
         bias.set_yscale("symlog", linthresh=0.1)
-        bias.set(title=f"d = {size}", ylabel="bias [nats]")
+        bias.set(title=f"d = {size}", ylabel="bias [nats]", xlabel="truth [nats]")
+        bias.set_xscale("symlog", linthresh=0.1)
         bias.legend(fontsize="small")
-        variance.set(xlabel="truth [nats]", ylabel="variance [nats^2]", yscale="log")
-        for axes in (bias, variance):
-            axes.set_xscale("symlog", linthresh=0.1)
+        if variance is not None:
+            variance.set(xlabel="truth [nats]", ylabel="variance [nats^2]", yscale="log")
+            variance.set_xscale("symlog", linthresh=0.1)
     return figure
 
 
