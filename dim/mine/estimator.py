@@ -182,8 +182,9 @@ class MINE:
             raise UserError(f"mine: '{self.report}' has no estimate to report")
         if self._reporter.takes_baseline and not OBJECTIVES[self.bound].takes_baseline:
             raise UserError(f"mine: '{self.report}' reports with a baseline that only tuba and interpolated train")
-        if self.evaluations < 1 or self.epochs <= 0 or self.batch_size < 2 or (self.patience or 1) < 1:
-            raise UserError("mine: evaluations, epochs, patience and batch_size (at least 2) must be positive")
+        least = (self.evaluations, *(n for n in (self.patience, self.steps) if n is not None))
+        if min(least) < 1 or self.epochs <= 0 or self.batch_size < 2:
+            raise UserError("mine: evaluations, epochs, steps, patience and batch_size (at least 2) must be positive")
         if not (0 < self.held_out < 1 and 0 < self.validation < 1):
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:

@@ -94,6 +94,8 @@ def test_bad_input_is_one_line(x, z, message):
         ({"report": "tuba"}, "a baseline that only tuba and interpolated train"),
         ({"bound": "interpolated", "negatives": 1}, "too few"),
         ({"evaluations": 0}, "must be positive"),
+        ({"patience": 0}, "must be positive"),
+        ({"steps": 0}, "must be positive"),
         ({"held_out": 1.0}, "shares"),
         ({"critic": "dot"}, "no critic 'dot'"),
     ],

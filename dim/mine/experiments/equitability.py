@@ -61,7 +61,7 @@ def equitability(
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
     """
     plan, place = PROTOCOLS[protocol], choose_device(device)
-    if min(sigma) <= 0 or size < 1 or (seeds or 1) < 1:
+    if min(sigma) <= 0 or size < 1 or (seeds is not None and seeds < 1):
         raise UserError("equitability: sigma is above 0, size and seeds are at least 1")
     chosen = tuple(estimators or plan.estimators)
     settings: list[Setting] = [

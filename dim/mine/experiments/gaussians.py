@@ -85,7 +85,7 @@ def gaussians(
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
     """
     plan, place = PROTOCOLS[protocol], choose_device(device)
-    if not all(-1 < r < 1 for r in (*rho, consistency_rho)) or min(sizes) < 1 or (seeds or 1) < 1:
+    if not all(-1 < r < 1 for r in (*rho, consistency_rho)) or min(sizes) < 1 or (seeds is not None and seeds < 1):
         raise UserError("gaussians: correlations lie between -1 and 1, sizes and seeds are at least 1")
     chosen = tuple(estimators or plan.estimators)
     grid: list[Setting] = [
