@@ -247,6 +247,7 @@ def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
         if variance is not None:
             variance.set(xlabel="truth [nats]", ylabel="variance [nats^2]", yscale="log")
             variance.set_xscale("symlog", linthresh=0.1)
+            variance.set_xlim(bias.get_xlim())
     return figure
 
 
@@ -263,5 +264,8 @@ def _consistency(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
             _band(axes, counts, entries, NAMES.get(name, name))
         axes.axhline(mine[0]["truth"], color="black", linewidth=1, label="truth")
         axes.set(title=f"d = {size}, rho = {mine[0]['rho']:g}", xlabel="pairs", ylabel="I(X; Z) [nats]", xscale="log")
+        axes.set_xticks(sorted({row["samples"] for row in mine}), minor=False)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
         axes.legend(fontsize="small")
     return figure
