@@ -73,9 +73,8 @@ def test_parts_of_scores_are_its_rows():
     parts = scores.split(3)
     assert torch.equal(torch.cat([part.negative for part in parts]), scores.negative)
     assert torch.equal(torch.cat([part.log_baseline for part in parts]), scores.log_baseline)
-    assert scores.split(2)[0].estimate(OBJECTIVES["dv"]) == OBJECTIVES["dv"].estimate(
-        *[t[:4] for t in (scores.positive, scores.negative)]
-    )
+    first = OBJECTIVES["dv"].estimate(scores.positive[:4], scores.negative[:4])
+    assert Scores(scores.positive, scores.negative).split(2)[0].estimate(OBJECTIVES["dv"]) == first
 
 
 def test_a_learned_baseline_belongs_to_the_scores_that_others_report():
