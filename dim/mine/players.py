@@ -1,0 +1,159 @@
+"""A GAN in the plane, alone or with mutual information between samples and codes (MINE, section 5.1)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dim import adversarial
+from dim.mine import training
+from dim.mine.mixtures import Target
+from dim.mine.networks import vector_network
+from dim.objectives import dv, jsd
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both variants share.
+
+    Widths, batch, iterations and beta are the paper's as far as recalled. The learning rate (the paper's: 1e-4,
+    recalled), the sizes of noise and code and Adam's momentum were tuned for the plain GAN (how:
+    `dim.mine.experiments.gan`) and serve both variants; the slope is chosen.
+
+    Attributes:
+        beta: weight of I(G([noise, code]); code) in the generator's objective.
+        noise_size: size of the generator's noise, N(0, I).
+        code_size: size of its code, N(0, I); the plain GAN takes it as more noise.
+        momentum: Adam's beta_1, for all players.
+    """
+
+    iterations: int = 5000
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    beta: float = 1.0
+    noise_size: int = 10
+    code_size: int = 10
+    momentum: float = 0.5
+    slope: float = 0.2
+
+    @property
+    def input_size(self) -> int:
+        """Size of the generator's input."""
+        return self.noise_size + self.code_size
+
+
+def make_generator(settings: Settings) -> nn.Sequential:
+    """[noise, code] -> 500 -> 500 -> 2, batch normalisation and leaky ReLU between."""
+    layers: list[nn.Module] = []
+    for size in (settings.input_size, 500):
+        layers += [nn.Linear(size, 500), nn.BatchNorm1d(500), nn.LeakyReLU(settings.slope)]
+    return nn.Sequential(*layers, nn.Linear(500, 2))
+
+
+def make_discriminator(settings: Settings) -> nn.Sequential:
+    """2 -> 400 -> 400 -> 400 -> 1, leaky ReLU between."""
+    layers: list[nn.Module] = []
+    for size in (2, 400, 400):
+        layers += [nn.Linear(size, 400), nn.LeakyReLU(settings.slope)]
+    return nn.Sequential(*layers, nn.Linear(400, 1), nn.Flatten(0))
+
+
+def clipped(gradients: Iterable[Tensor], reference: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """`gradients` scaled down, all by one factor, to at most the norm of `reference` (adaptive clipping, 8.1.1).
+
+    The norms are those of all parameters' gradients together: min(|g|, |r|) g / |g|.
+    """
+    gradients = tuple(gradients)
+    norm, allowed = (torch.stack([part.norm() for part in side]).norm() for side in (gradients, tuple(reference)))
+    scale = (allowed / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
+    return tuple(scale * part for part in gradients)
+
+
+class Players:
+    """Generator, discriminator and, with MINE, the statistics network, with an optimiser each.
+
+    Whatever is drawn before the statistics network's weights, and all data, noise and codes, are the same for both
+    variants of a seed.
+    """
+
+    def __init__(self, settings: Settings, mine: bool, seed: int) -> None:
+        self.settings = settings
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.generator = make_generator(settings)
+            self.discriminator = make_discriminator(settings)
+            self.statistics = vector_network(2, settings.code_size, (400, 400, 400)) if mine else None
+        self.average = training.MovingAverage()
+        self.draws = torch.Generator().manual_seed(seed)
+        self.shuffles = torch.Generator().manual_seed(seed)
+        networks = (self.generator, self.discriminator, *([self.statistics] if self.statistics else []))
+        self.optimisers = [
+            torch.optim.Adam(network.parameters(), settings.learning_rate, (settings.momentum, 0.999), fused=True)
+            for network in networks
+        ]
+
+    def inputs(self, rows: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The generator's input (rows, noise + code) and the code, its last part."""
+        inputs = torch.randn(rows, self.settings.input_size, generator=draws)
+        return inputs, inputs[:, self.settings.noise_size :]
+
+    def step(self, real: Tensor) -> float | None:
+        """One step of every player on real samples (N, 2); the mutual information (nats, DV) if it is in play."""
+        inputs, code = self.inputs(len(real), self.draws)
+        fake = self.generator(inputs)
+        scores = self.discriminator(torch.cat([real, fake.detach()])).split(len(real))
+        self._update(1, adversarial.discriminator_loss(jsd, *scores))
+        information = self._learn_statistics(fake.detach(), code) if self.statistics else None
+        losses = adversarial.generator_loss(jsd, scores[0].detach(), adversarial.frozen(self.discriminator)(fake))
+        parameters = list(self.generator.parameters())
+        gradients = torch.autograd.grad(losses, parameters, retain_graph=self.statistics is not None)
+        if self.statistics:
+            loss = -self.settings.beta * self._information(adversarial.frozen(self.statistics), fake, code)
+            extra = clipped(torch.autograd.grad(loss, parameters), gradients)
+            gradients = tuple(a + b for a, b in zip(gradients, extra, strict=True))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimisers[0].step()
+        return information
+
+    def _learn_statistics(self, fake: Tensor, code: Tensor) -> float:
+        assert self.statistics is not None
+        partner = training.shuffled(len(fake), self.shuffles, fake.device)
+        positive, negative = training.scores(self.statistics, fake, code, partner)
+        self._update(2, training.loss(dv, positive, negative, self.average))
+        return float(dv(positive.detach(), negative.detach()))
+
+    def _information(self, network: Callable[..., Tensor], fake: Tensor, code: Tensor) -> Tensor:
+        partner = training.shuffled(len(fake), self.shuffles, fake.device)
+        return dv(network(fake, code)[None], network(fake, code[partner])[None])
+
+    def _update(self, player: int, loss: Tensor) -> None:
+        self.optimisers[player].zero_grad()
+        loss.backward()
+        self.optimisers[player].step()
+
+    @torch.no_grad()
+    def sample(self, rows: int, seed: int) -> Tensor:
+        """`rows` generated samples (rows, 2), in evaluation mode, without touching the draws of training."""
+        self.generator.eval()
+        samples = self.generator(self.inputs(rows, torch.Generator().manual_seed(seed))[0])
+        self.generator.train()
+        return samples
+
+
+def train(
+    target: Target,
+    settings: Settings,
+    mine: bool,
+    seed: int,
+    every: int,
+    watch: Callable[[int, Players, float | None], None],
+) -> Players:
+    """Trains on fresh samples of `target`; `watch(iteration, players, information)` every so many steps."""
+    players = Players(settings, mine, seed)
+    for iteration in range(1, settings.iterations + 1):
+        information = players.step(target.sample(settings.batch_size, players.draws))
+        if iteration % every == 0:
+            watch(iteration, players, information)
+    return players
