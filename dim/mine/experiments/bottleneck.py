@@ -29,9 +29,9 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 TITLES = {
     "deterministic": "no bottleneck",
     "vib": "VIB",
-    "gaussian": "MINE, Gaussian noise",
-    "additive": "MINE, additive noise",
-    "propagated": "MINE, propagated noise",
+    "gaussian": "MINE, Gaussian",
+    "additive": "MINE, additive",
+    "propagated": "MINE, propagated",
 }
 EPOCHS = {"mnist": 6, "digits": 60}
 """Passes by default: minutes on two cores."""
@@ -147,7 +147,7 @@ def _text(values: Sequence[float]) -> str:
 
 def _print_table(rows: Sequence[Mapping[str, Any]], errors: Mapping[str, float], title: str) -> None:
     table = Table(title=title, title_justify="left")
-    for name in ("", "test error %", "published %", "I(X;Z), nats", "KL bound", "I(Z;Y) from below"):
+    for name in ("", "error %", "published", "I(X;Z)", "its KL bound", "I(Z;Y)"):
         table.add_column(name, justify="right" if name else "left")
     for variant in VARIANTS:
         found = [_text(_values(rows, variant, measure)) for measure in ("test_error", "x_z", "kl", "z_y")]
