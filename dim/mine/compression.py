@@ -226,5 +226,5 @@ def train(
         rows = torch.randperm(len(x), generator=order)[: per_epoch * batch].view(per_epoch, batch)
         for step, row in enumerate(rows, 1):
             learner.step(x[row], y[row])
-            if step % math.ceil(per_epoch / 10) == 0 or step == per_epoch:
+            if step % math.ceil(per_epoch / 4) == 0 or step == per_epoch:
                 yield epoch + step / per_epoch, learner
