@@ -53,8 +53,8 @@ def bottleneck(
     Without --root the images are scikit-learn's 1,797 digits; with it, MNIST, whose published errors stand beside
     ours. The defaults are a short training, minutes on two cores; VIB's, which MINE compares with, is --epochs 200
     --learning_rate 1e-4. The short training's rate was chosen on MNIST's validation images: after 2 epochs without a
-    bottleneck (seed 100), 1e-3 left 2.9 % errors and 3e-4 4.8 %. Weights are tested after the last epoch, so that none is
-    chosen. Run again, only what is missing is trained.
+    bottleneck (seed 100), 1e-3 left 2.9 % errors and 3e-4 4.8 %. Weights are tested after the last epoch, so that
+    none is chosen. Run again, only what is missing is trained.
 
     Args:
         root: folder with MNIST's files, as torchvision keeps them.

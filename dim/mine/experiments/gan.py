@@ -1,9 +1,9 @@
 """`dim mine gan`: does mutual information with the code keep a GAN's modes (MINE, section 5.1)?
 
 What the paper leaves open was tuned on the plain GAN alone, on the grid with seed 100, which is not reported, by
-modes covered. At sigma 0.05 the paper's learning rate (1e-4, recalled) covers none of the modes in 5,000 steps (3 % high
-quality), 1e-3 covers 3 in 3,000 (11 %). At sigma 0.1 with 1e-3, after 2,500 steps: 15 modes with noise and code of
-10 + 10 and Adam's beta_1 of 0.5; 11 with 2 + 2; 3 with beta_1 of 0.9. --learning_rate 1e-4 is the paper's.
+modes covered. At sigma 0.05 the paper's learning rate (1e-4, recalled) covers none of the modes in 5,000 steps (3 %
+high quality), 1e-3 covers 3 in 3,000 (11 %). At sigma 0.1 with 1e-3, after 2,500 steps: 15 modes with noise and code
+of 10 + 10 and Adam's beta_1 of 0.5; 11 with 2 + 2; 3 with beta_1 of 0.9. --learning_rate 1e-4 is the paper's.
 """
 
 import dataclasses
