@@ -1,7 +1,7 @@
 """The information bottleneck, min cross-entropy + beta I(X; Z) (MINE, section 5.3): networks and training."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,11 +12,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from dim.adversarial import frozen
 from dim.mine import training
-from dim.mine.networks import StatisticsNetwork
+from dim.mine.networks import ConcatNetwork
 from dim.objectives import dv
 
 Variant = Literal["deterministic", "vib", "gaussian", "additive", "propagated"]
 CODE = 256
+NEGATIVES = 10
+"""Other images that each held-out code is scored with: more of them make their mean more exact at little cost."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,17 @@ class Noise(nn.Module):
         return x + self.sigma * torch.randn_like(x) if self.training else x
 
 
-class NoisyStatistics(StatisticsNetwork):
+class NoisyNetwork(ConcatNetwork):
     """T(x, z): [x, z] -> 512 -> 512 -> 1 with ELU, noise of 0.3 on the input and 0.5 on hidden layers (recalled)."""
 
     def __init__(self, x_size: int) -> None:
-        super().__init__(nn.Flatten(), x_size, CODE, (512, 512))
-        first, second, last = (layer for layer in self.joint if isinstance(layer, nn.Linear))
-        self.joint = nn.Sequential(Noise(0.3), first, nn.ELU(), Noise(0.5), second, nn.ELU(), Noise(0.5), last)
+        super().__init__(Noise(0.3), x_size, CODE, (512,))
+        self.noise = Noise(0.3)
+        hidden = (nn.ELU(), Noise(0.5), nn.Linear(512, 512), nn.ELU(), Noise(0.5))
+        self.rest = nn.Sequential(*hidden, nn.Linear(512, 1))
+
+    def queries(self, z: Tensor) -> Tensor:
+        return super().queries(self.noise(z))
 
 
 def gaussian_kl(mean: Tensor, scale: Tensor) -> Tensor:
@@ -126,12 +132,7 @@ def gaussian_kl(mean: Tensor, scale: Tensor) -> Tensor:
     return 0.5 * (mean.square() + scale.square() - 1 - 2 * scale.log()).sum(1)
 
 
-def information(network: Callable[..., Tensor], x: Tensor, z: Tensor, partner: Tensor) -> Tensor:
-    """DV of pairs (x, z) against (x, z[partner]), nats; gradients reach what z comes from."""
-    return dv(network(x, z)[None], network(x, z[partner])[None])
-
-
-def penalty(variant: Variant, code: Code, x: Tensor, network: nn.Module, partner: Tensor) -> Tensor:
+def penalty(variant: Variant, code: Code, x: Tensor, critic: training.Critic) -> Tensor:
     """What stands for I(X; Z) in the variant's loss, nats: nothing, VIB's bound or MINE's estimate."""
     if variant == "deterministic":
         return code.z.new_zeros(())
@@ -139,7 +140,8 @@ def penalty(variant: Variant, code: Code, x: Tensor, network: nn.Module, partner
         assert code.mean is not None
         assert code.scale is not None
         return gaussian_kl(code.mean, code.scale).mean()
-    return information(frozen(network), x, code.z, partner)
+    scores = frozen(critic)(x, code.z, 1)
+    return dv(scores.positive, scores.negative)
 
 
 class Learner:
@@ -152,13 +154,12 @@ class Learner:
     def __init__(self, variant: Variant, x_size: int, classes: int, settings: Settings, steps: int) -> None:
         self.variant, self.settings = variant, settings
         self.model = Model(x_size, classes, variant, settings)
-        self.statistics = NoisyStatistics(x_size)
+        self.critic = training.Critic(NoisyNetwork(x_size), None, nn.Identity(), nn.Identity())
         self.averaged = AveragedModel(self.model, avg_fn=self._average)
-        self.shuffles = torch.Generator().manual_seed(0)
         self.mean = training.MovingAverage()
         betas = (settings.momentum, 0.999)
         self.optimiser = torch.optim.Adam(self.model.parameters(), settings.learning_rate, betas, fused=True)
-        self.watcher = torch.optim.Adam(self.statistics.parameters(), settings.learning_rate, betas, fused=True)
+        self.watcher = torch.optim.Adam(self.critic.parameters(), settings.learning_rate, betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimiser, settings.final ** (1 / steps))
 
     def _average(self, average: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
@@ -169,30 +170,28 @@ class Learner:
     def step(self, x: Tensor, y: Tensor) -> None:
         """One step of the model and one of the statistics network on x (N, x_size) and classes y (N,)."""
         code, logits = self.model(x)
-        partner = training.shuffled(len(x), self.shuffles, x.device)
-        extra = penalty(self.variant, code, x, self.statistics, partner)
+        extra = penalty(self.variant, code, x, self.critic)
         self.optimiser.zero_grad()
         (cross_entropy(logits, y) + self.settings.beta * extra).backward()
         self.optimiser.step()
         self.schedule.step()
         self.averaged.update_parameters(self.model)
-        pair = training.scores(self.statistics, x, code.z.detach(), partner)
         self.watcher.zero_grad()
-        training.loss(dv, *pair, self.mean).backward()
+        training.loss(dv, self.critic(x, code.z.detach(), 1), self.mean).backward()
         self.watcher.step()
 
     @torch.no_grad()
     def plane(self, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Where the present encoder stands on held-out pairs, in nats.
+        """Where the present encoder stands on held-out pairs in random order, in nats.
 
         Returns:
             x_z: DV estimate of I(X; Z); z_y: I(Z; Y) from below, H(Y) less the cross-entropy; kl: VIB's bound of
             I(X; Z) from above, where the encoder is Gaussian.
         """
         code, logits = self.model(x)
-        scores = training.held_out(self.statistics, x, code.z, nn.Identity(), self.shuffles)
+        scores = training.held_out(self.critic, x, code.z, NEGATIVES)
         entropy = float(torch.special.entr(y.bincount().double() / len(y)).sum())
-        found = {"x_z": float(dv(*scores)), "z_y": entropy - float(cross_entropy(logits, y))}
+        found = {"x_z": float(scores.estimate(dv)), "z_y": entropy - float(cross_entropy(logits, y))}
         if code.mean is not None and code.scale is not None:
             found["kl"] = float(gaussian_kl(code.mean, code.scale).mean())
         return found

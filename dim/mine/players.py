@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dim import adversarial
 from dim.mine import training
 from dim.mine.mixtures import Target
-from dim.mine.networks import vector_network
+from dim.mine.networks import statistics_network
 from dim.objectives import dv, jsd
 
 
@@ -59,6 +59,12 @@ def make_discriminator(settings: Settings) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(400, 1), nn.Flatten(0))
 
 
+def make_critic(settings: Settings) -> training.Critic:
+    """The statistics network between samples and codes: [2, code] -> 400 -> 400 -> 400 -> 1, ReLU between."""
+    network = statistics_network("concat", (2,), settings.code_size, (400, 400, 400), 0)
+    return training.Critic(network, None, nn.Identity(), nn.Identity())
+
+
 def clipped(gradients: Iterable[Tensor], reference: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """`gradients` scaled down, all by one factor, to at most the norm of `reference` (adaptive clipping, 8.1.1).
 
@@ -83,11 +89,10 @@ class Players:
             torch.default_generator.manual_seed(seed)
             self.generator = make_generator(settings)
             self.discriminator = make_discriminator(settings)
-            self.statistics = vector_network(2, settings.code_size, (400, 400, 400)) if mine else None
+            self.critic = make_critic(settings) if mine else None
         self.average = training.MovingAverage()
         self.draws = torch.Generator().manual_seed(seed)
-        self.shuffles = torch.Generator().manual_seed(seed)
-        networks = (self.generator, self.discriminator, *([self.statistics] if self.statistics else []))
+        networks = (self.generator, self.discriminator, *([self.critic] if self.critic else []))
         self.optimisers = [
             torch.optim.Adam(network.parameters(), settings.learning_rate, (settings.momentum, 0.999), fused=True)
             for network in networks
@@ -104,12 +109,13 @@ class Players:
         fake = self.generator(inputs)
         scores = self.discriminator(torch.cat([real, fake.detach()])).split(len(real))
         self._update(1, adversarial.discriminator_loss(jsd, *scores))
-        information = self._learn_statistics(fake.detach(), code) if self.statistics else None
-        losses = adversarial.generator_loss(jsd, scores[0].detach(), adversarial.frozen(self.discriminator)(fake))
+        information = self._learn_critic(fake.detach(), code) if self.critic else None
+        loss = adversarial.generator_loss(jsd, scores[0].detach(), adversarial.frozen(self.discriminator)(fake))
         parameters = list(self.generator.parameters())
-        gradients = torch.autograd.grad(losses, parameters, retain_graph=self.statistics is not None)
-        if self.statistics:
-            loss = -self.settings.beta * self._information(adversarial.frozen(self.statistics), fake, code)
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=self.critic is not None)
+        if self.critic:
+            pairs = adversarial.frozen(self.critic)(fake, code, 1)
+            loss = -self.settings.beta * dv(pairs.positive, pairs.negative)
             extra = clipped(torch.autograd.grad(loss, parameters), gradients)
             gradients = tuple(a + b for a, b in zip(gradients, extra, strict=True))
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -117,16 +123,11 @@ class Players:
         self.optimisers[0].step()
         return information
 
-    def _learn_statistics(self, fake: Tensor, code: Tensor) -> float:
-        assert self.statistics is not None
-        partner = training.shuffled(len(fake), self.shuffles, fake.device)
-        positive, negative = training.scores(self.statistics, fake, code, partner)
-        self._update(2, training.loss(dv, positive, negative, self.average))
-        return float(dv(positive.detach(), negative.detach()))
-
-    def _information(self, network: Callable[..., Tensor], fake: Tensor, code: Tensor) -> Tensor:
-        partner = training.shuffled(len(fake), self.shuffles, fake.device)
-        return dv(network(fake, code)[None], network(fake, code[partner])[None])
+    def _learn_critic(self, fake: Tensor, code: Tensor) -> float:
+        assert self.critic is not None
+        scores = self.critic(fake, code, 1)
+        self._update(2, training.loss(dv, scores, self.average))
+        return float(scores.detached().estimate(dv))
 
     def _update(self, player: int, loss: Tensor) -> None:
         self.optimisers[player].zero_grad()

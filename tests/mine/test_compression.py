@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import cross_entropy
 
-from dim.mine import compression
+from dim.mine import compression, training
 from dim.objectives import dv
 
 SETTINGS = compression.Settings(epochs=1, batch_size=10)
@@ -20,6 +20,12 @@ def batch(rows=10, size=16):
 def learner(variant, steps=1):
     torch.manual_seed(0)
     return compression.Learner(variant, 16, 3, SETTINGS, steps)
+
+
+def information(trained, x, z):
+    """DV of each code with its own image against the next one's."""
+    network = trained.critic.network
+    return network(x, z).mean() - network(x.roll(-1, 0), z).exp().mean().log()
 
 
 def test_closed_form_is_the_divergence_of_the_distributions():
@@ -60,47 +66,44 @@ def test_noise_enters_where_it_should():
 
 def test_penalties_are_what_they_stand_for():
     x, _ = batch()
-    partner = torch.roll(torch.arange(10), 1)
     for variant in VARIANTS:
         trained = learner(variant)
-        trained.statistics.eval()
+        trained.critic.eval()
         code = trained.model.encoder(x)
-        found = compression.penalty(variant, code, x, trained.statistics, partner)
+        found = compression.penalty(variant, code, x, trained.critic)
         if variant == "deterministic":
             assert float(found) == 0
             continue
         if variant == "vib":
             expected = compression.gaussian_kl(code.mean, code.scale).mean()
         else:
-            expected = dv(trained.statistics(x, code.z)[None], trained.statistics(x, code.z[partner])[None])
+            expected = information(trained, x, code.z)
         torch.testing.assert_close(found, expected)
         found.backward()
         assert trained.model.encoder.last.weight.grad.abs().sum() > 0
-        assert all(parameter.grad is None for parameter in trained.statistics.parameters())
+        assert all(parameter.grad is None for parameter in trained.critic.parameters())
 
 
 def test_the_statistics_network_raises_and_the_encoder_lowers_information():
     x, _ = batch()
     trained = learner("gaussian")
-    trained.statistics.eval()
+    trained.critic.eval()
     code = trained.model.encoder(x)
-    partner = torch.roll(torch.arange(10), 1)
     z = code.z.detach().requires_grad_()
     code = code._replace(z=z)
 
     def value():
         with torch.no_grad():
-            return float(compression.information(trained.statistics, x, z, partner))
+            return float(information(trained, x, z))
 
     before = value()
-    compression.penalty("gaussian", code, x, trained.statistics, partner).backward()
+    compression.penalty("gaussian", code, x, trained.critic).backward()
     with torch.no_grad():
         z -= 0.1 * z.grad  # as an optimiser that minimises the loss
     assert value() < before
     before = value()
-    optimiser = torch.optim.SGD(trained.statistics.parameters(), 0.01)
-    pair = (trained.statistics(x, z)[None], trained.statistics(x, z[partner])[None])
-    compression.training.loss(dv, *pair, trained.mean).backward()
+    optimiser = torch.optim.SGD(trained.critic.parameters(), 0.01)
+    training.loss(dv, trained.critic(x, z.detach(), 1), trained.mean).backward()
     optimiser.step()
     assert value() > before
 
@@ -108,11 +111,12 @@ def test_the_statistics_network_raises_and_the_encoder_lowers_information():
 def test_noise_of_the_statistics_network_is_for_training_only():
     x, _ = batch()
     z = torch.randn(10, 256)
-    network = compression.NoisyStatistics(16)
+    network = compression.NoisyNetwork(16)
     assert not torch.equal(network(x, z), network(x, z))
     network.eval()
     assert torch.equal(network(x, z), network(x, z))
-    assert [layer.out_features for layer in network.joint if isinstance(layer, torch.nn.Linear)] == [512, 512, 1]
+    layers = [network.joint, *network.rest]
+    assert [layer.out_features for layer in layers if isinstance(layer, torch.nn.Linear)] == [512, 512, 1]
 
 
 def test_the_rate_falls_and_the_average_forgets_the_start():
@@ -143,7 +147,7 @@ def test_the_plane_and_the_error():
     assert plane["z_y"] == pytest.approx(math.log(3) - float(loss), rel=1e-5)
     assert set(plane) == {"x_z", "z_y"}
     assert trained.error(x, y) == pytest.approx(100 * float(wrong))
-    assert trained.statistics.training
+    assert trained.critic.training
     assert "kl" in learner("vib").plane(x, y)
 
 

@@ -111,6 +111,8 @@ class _Images:
 
     def __init__(self, data: Dataset) -> None:
         train, held_out = split_validation(data.train, round(VALIDATION * len(data.train.labels)))
+        # The digits come in runs of 0 to 9, whereas an estimate needs pairs in random order.
+        held_out = held_out.rows(torch.randperm(len(held_out.labels), generator=torch.Generator().manual_seed(0)))
         self.train, self.held_out, self.test = (self._flat(split) for split in (train, held_out, data.test))
         self.classes = len(data.classes)
 
