@@ -151,10 +151,12 @@ class Learner:
         averaged: the moving average of the model, which is tested.
     """
 
-    def __init__(self, variant: Variant, x_size: int, classes: int, settings: Settings, steps: int) -> None:
+    def __init__(
+        self, variant: Variant, x_size: int, classes: int, settings: Settings, steps: int, device: torch.device
+    ) -> None:
         self.variant, self.settings = variant, settings
-        self.model = Model(x_size, classes, variant, settings)
-        self.critic = training.Critic(NoisyNetwork(x_size), None, nn.Identity(), nn.Identity())
+        self.model = Model(x_size, classes, variant, settings).to(device)
+        self.critic = training.Critic(NoisyNetwork(x_size), None, nn.Identity(), nn.Identity()).to(device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average)
         self.mean = training.MovingAverage()
         betas = (settings.momentum, 0.999)
@@ -215,14 +217,14 @@ def train(
 
     Draws from torch's global generator, which it seeds: the caller puts it into `fork_rng`.
     """
-    torch.default_generator.manual_seed(seed)
+    torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     batch = min(settings.batch_size, len(x))
     per_epoch = len(x) // batch
-    learner = Learner(variant, x.shape[1], classes, settings, settings.epochs * per_epoch)
+    learner = Learner(variant, x.shape[1], classes, settings, settings.epochs * per_epoch, x.device)
     yield 0.0, learner
     for epoch in range(settings.epochs):
-        rows = torch.randperm(len(x), generator=order)[: per_epoch * batch].view(per_epoch, batch)
+        rows = torch.randperm(len(x), generator=order).to(x.device)[: per_epoch * batch].view(per_epoch, batch)
         for step, row in enumerate(rows, 1):
             learner.step(x[row], y[row])
             if step % math.ceil(per_epoch / 4) == 0 or step == per_epoch:

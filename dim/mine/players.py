@@ -83,13 +83,13 @@ class Players:
     variants of a seed.
     """
 
-    def __init__(self, settings: Settings, mine: bool, seed: int) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, mine: bool, seed: int, device: torch.device) -> None:
+        self.settings, self.device = settings, device
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.generator = make_generator(settings)
-            self.discriminator = make_discriminator(settings)
-            self.critic = make_critic(settings) if mine else None
+            self.generator = make_generator(settings).to(device)
+            self.discriminator = make_discriminator(settings).to(device)
+            self.critic = make_critic(settings).to(device) if mine else None
         self.average = training.MovingAverage()
         self.draws = torch.Generator().manual_seed(seed)
         networks = (self.generator, self.discriminator, *([self.critic] if self.critic else []))
@@ -100,7 +100,7 @@ class Players:
 
     def inputs(self, rows: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """The generator's input (rows, noise + code) and the code, its last part."""
-        inputs = torch.randn(rows, self.settings.input_size, generator=draws)
+        inputs = torch.randn(rows, self.settings.input_size, generator=draws).to(self.device)
         return inputs, inputs[:, self.settings.noise_size :]
 
     def step(self, real: Tensor) -> float | None:
@@ -136,11 +136,11 @@ class Players:
 
     @torch.no_grad()
     def sample(self, rows: int, seed: int) -> Tensor:
-        """`rows` generated samples (rows, 2), in evaluation mode, without touching the draws of training."""
+        """`rows` generated samples (rows, 2) on the CPU, in evaluation mode, without touching the draws of training."""
         self.generator.eval()
         samples = self.generator(self.inputs(rows, torch.Generator().manual_seed(seed))[0])
         self.generator.train()
-        return samples
+        return samples.cpu()
 
 
 def train(
@@ -148,13 +148,14 @@ def train(
     settings: Settings,
     mine: bool,
     seed: int,
+    device: torch.device,
     every: int,
     watch: Callable[[int, Players, float | None], None],
 ) -> Players:
     """Trains on fresh samples of `target`; `watch(iteration, players, information)` every so many steps."""
-    players = Players(settings, mine, seed)
+    players = Players(settings, mine, seed, device)
     for iteration in range(1, settings.iterations + 1):
-        information = players.step(target.sample(settings.batch_size, players.draws))
+        information = players.step(target.sample(settings.batch_size, players.draws).to(device))
         if iteration % every == 0:
             watch(iteration, players, information)
     return players

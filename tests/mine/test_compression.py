@@ -19,7 +19,7 @@ def batch(rows=10, size=16):
 
 def learner(variant, steps=1):
     torch.manual_seed(0)
-    return compression.Learner(variant, 16, 3, SETTINGS, steps)
+    return compression.Learner(variant, 16, 3, SETTINGS, steps, torch.device("cpu"))
 
 
 def information(trained, x, z):

@@ -8,6 +8,7 @@ from dim.mine import players
 from dim.mine.mixtures import grid
 
 SETTINGS = players.Settings(iterations=3, batch_size=20)
+CPU = torch.device("cpu")
 
 
 def real(seed=1):
@@ -35,7 +36,7 @@ def test_clipping_nothing_is_nothing():
 
 
 def test_variants_share_weights_data_and_noise():
-    plain, mine = players.Players(SETTINGS, False, 3), players.Players(SETTINGS, True, 3)
+    plain, mine = players.Players(SETTINGS, False, 3, CPU), players.Players(SETTINGS, True, 3, CPU)
     for name in ("generator", "discriminator"):
         for a, b in zip(getattr(plain, name).parameters(), getattr(mine, name).parameters(), strict=True):
             assert torch.equal(a, b)
@@ -48,7 +49,7 @@ def test_variants_share_weights_data_and_noise():
 
 
 def test_mine_adds_the_clipped_gradient_that_raises_information():
-    plain, mine = players.Players(SETTINGS, False, 3), players.Players(SETTINGS, True, 3)
+    plain, mine = players.Players(SETTINGS, False, 3, CPU), players.Players(SETTINGS, True, 3, CPU)
     before = copy.deepcopy(mine.generator)
     plain.step(real())
     mine.step(real())
@@ -67,7 +68,7 @@ def test_mine_adds_the_clipped_gradient_that_raises_information():
 
 
 def test_players_push_in_opposite_directions():
-    player = players.Players(SETTINGS, False, 0)
+    player = players.Players(SETTINGS, False, 0, CPU)
     samples, noise = real(), player.inputs(SETTINGS.batch_size, torch.Generator().manual_seed(5))[0]
 
     def gap():
@@ -89,12 +90,12 @@ def test_players_push_in_opposite_directions():
 
 def test_training_is_reproducible_and_leaves_the_global_generator_alone():
     state, seen = torch.get_rng_state(), []
-    first = players.train(grid(), SETTINGS, True, 0, 1, lambda *entry: seen.append(entry))
-    second = players.train(grid(), SETTINGS, True, 0, 3, lambda *entry: entry[1].sample(5, 0))
+    first = players.train(grid(), SETTINGS, True, 0, CPU, 1, lambda *entry: seen.append(entry))
+    second = players.train(grid(), SETTINGS, True, 0, CPU, 3, lambda *entry: entry[1].sample(5, 0))
     assert torch.equal(first.sample(7, 9), second.sample(7, 9))
     assert [entry[0] for entry in seen] == [1, 2, 3]
     assert all(isinstance(entry[2], float) for entry in seen)
     assert torch.equal(state, torch.get_rng_state())
-    plain = players.train(grid(), SETTINGS, False, 0, 3, lambda *entry: seen.append(entry))
+    plain = players.train(grid(), SETTINGS, False, 0, CPU, 3, lambda *entry: seen.append(entry))
     assert plain.critic is None
     assert seen[-1][2] is None

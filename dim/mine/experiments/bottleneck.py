@@ -20,6 +20,7 @@ from dim import plots
 from dim.data import digits, mnist
 from dim.data.dataset import Dataset, Split, split_validation
 from dim.data.sources import ROOT
+from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import Report, bars
 from dim.mine.compression import Settings, Variant, train
@@ -47,6 +48,7 @@ def bottleneck(
     learning_rate: float = Settings.learning_rate,
     beta: float = Settings.beta,
     output: str = "results/mine",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Trains classifiers with cross-entropy + beta I(X; Z), Z by five encoders, and tests them.
 
@@ -64,6 +66,7 @@ def bottleneck(
         learning_rate: of the classifier at the start; it falls to a twentieth.
         beta: weight of the mutual information.
         output: folder of bottleneck-DATA.json, .csv and .png.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
 
     Returns:
         The content of the results file.
@@ -80,7 +83,7 @@ def bottleneck(
     }
     cells = Cells(Path(output) / f"bottleneck-{data.name}.json", identity, {"about": ABOUT})
     plan = [{"variant": variant, "seed": seed} for seed in range(seeds) for variant in VARIANTS]
-    images = _Images(data)
+    images = _Images(data, choose_device(device))
     with bars() as progress:
         rows = cells.run(plan, lambda setting, report: images.measure(setting, settings, report), progress, data.name)
     errors = published() if data.name == "mnist" else {}
@@ -109,11 +112,11 @@ def published() -> dict[str, float]:
 class _Images:
     """Flat images in [-1, 1] and classes: what is trained on, held out and tested."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Dataset, device: torch.device) -> None:
         train, held_out = split_validation(data.train, round(VALIDATION * len(data.train.labels)))
         # The digits come in runs of 0 to 9, whereas an estimate needs pairs in random order.
         held_out = held_out.rows(torch.randperm(len(held_out.labels), generator=torch.Generator().manual_seed(0)))
-        self.train, self.held_out, self.test = (self._flat(split) for split in (train, held_out, data.test))
+        self.train, self.held_out, self.test = (self._flat(split.to(device)) for split in (train, held_out, data.test))
         self.classes = len(data.classes)
 
     @staticmethod

@@ -7,6 +7,7 @@ of 10 + 10 and Adam's beta_1 of 0.5; 11 with 2 + 2; 3 with beta_1 of 0.9. --lear
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
 from dim import plots
+from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import Report, bars
 from dim.mine.mixtures import RADII, Target, TargetName, coverage, target
@@ -41,6 +43,7 @@ def gan(
     learning_rate: float = Settings.learning_rate,
     beta: float = Settings.beta,
     output: str = "results/mine",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Trains a GAN with and without MINE on the same data, noise and initial weights, and counts covered modes.
 
@@ -56,6 +59,7 @@ def gan(
         learning_rate: of each player's Adam.
         beta: weight of the mutual information.
         output: folder of gan-DATA.json, .csv and .png.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
 
     Returns:
         The content of the results file.
@@ -63,12 +67,12 @@ def gan(
     if seeds < 1 or iterations < 1 or not (beta > 0 and learning_rate > 0):
         raise UserError("gan: seeds and iterations must be at least 1, learning_rate and beta greater than 0")
     settings = Settings(iterations=iterations, learning_rate=learning_rate, beta=beta)
-    goal = target(data)
+    goal, place = target(data), choose_device(device)
     identity = {"experiment": "gan", "data": data, "settings": dataclasses.asdict(settings)}
     cells = Cells(Path(output) / f"gan-{data}.json", identity, {"about": _about(goal)})
     plan = [{"variant": variant, "seed": seed} for seed in range(seeds) for variant in TITLES]
     with bars() as progress:
-        rows = cells.run(plan, lambda setting, report: _measure(goal, settings, setting, report), progress, "gan")
+        rows = cells.run(plan, functools.partial(_measure, goal, settings, place), progress, "gan")
     real = coverage(goal.sample(MEASURED, torch.Generator().manual_seed(SAMPLE_SEED)), goal)
     _print_table(rows, real, goal, settings)
     csv = cells.write_csv([{"variant": "data", **real}, *rows])
@@ -86,7 +90,9 @@ def _about(goal: Target) -> dict[str, Any]:
     }
 
 
-def _measure(goal: Target, settings: Settings, setting: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _measure(
+    goal: Target, settings: Settings, device: torch.device, setting: Mapping[str, Any], report: Report
+) -> dict[str, Any]:
     """Trains one variant with one seed; the measures at its end and along the way, and samples for the plots."""
     history: list[dict[str, Any]] = []
     title = f"{TITLES[setting['variant']]}, seed {setting['seed']}"
@@ -98,7 +104,7 @@ def _measure(goal: Target, settings: Settings, setting: Mapping[str, Any], repor
             measures = coverage(players.sample(MEASURED, SAMPLE_SEED), goal)
             history.append({"iteration": iteration, **measures, "information": information})
 
-    players = train(goal, settings, setting["variant"] == "gan+mine", setting["seed"], every, watch)
+    players = train(goal, settings, setting["variant"] == "gan+mine", setting["seed"], device, every, watch)
     samples = players.sample(MEASURED, SAMPLE_SEED)
     if not samples.isfinite().all():
         raise UserError(f"gan: {title} diverged: its samples are not finite")
