@@ -68,7 +68,8 @@ def gan(
         raise UserError("gan: seeds and iterations must be at least 1, learning_rate and beta greater than 0")
     settings = Settings(iterations=iterations, learning_rate=learning_rate, beta=beta)
     goal, place = target(data), choose_device(device)
-    identity = {"experiment": "gan", "data": data, "settings": dataclasses.asdict(settings)}
+    described = {"name": data, "modes": goal.modes, "sigma": goal.sigma}
+    identity = {"experiment": "gan", "data": described, "settings": dataclasses.asdict(settings)}
     cells = Cells(Path(output) / f"gan-{data}.json", identity, {"about": _about(goal)})
     plan = [{"variant": variant, "seed": seed} for seed in range(seeds) for variant in TITLES]
     with bars() as progress:
