@@ -19,7 +19,7 @@ class Settings:
 
     Widths, batch, iterations and beta are the paper's as far as recalled. The learning rate (the paper's: 1e-4,
     recalled), the sizes of noise and code and Adam's momentum were tuned for the plain GAN (how:
-    `dim.mine.experiments.gan`) and serve both variants; the slope is chosen.
+    `dim.mine.experiments.gan`) and serve both variants; so was that the discriminator's ReLU is leaky too.
 
     Attributes:
         beta: weight of I(G([noise, code]); code) in the generator's objective.
