@@ -177,7 +177,7 @@ def _plane(axes: Axes, rows: Sequence[Mapping[str, Any]], images: _Images) -> No
     held_out = len(images.held_out[1])
     axes.axhline(math.log(images.classes), color="grey", linewidth=0.8, linestyle=":")
     axes.axvline(math.log(held_out), color="grey", linewidth=0.8, linestyle="--")
-    axes.annotate(f"log {held_out}", (math.log(held_out), 0.3), rotation=90, ha="right", color="grey", fontsize=8)
+    axes.annotate(f"log {held_out}", (math.log(held_out), 1.3), rotation=90, ha="right", color="grey", fontsize=8)
     axes.annotate(f"log {images.classes}", (0, math.log(images.classes)), va="bottom", color="grey", fontsize=8)
     axes.set(xlabel="I(X; Z), held-out DV estimate, nats", ylabel="I(Z; Y), lower bound, nats")
     axes.set_ylim(-0.1, math.log(images.classes) + 0.15)
