@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dim import plots
 from dim.data.dataset import Split
-from dim.evaluation.curves import convergence
 from dim.evaluation.decoder import reconstruction
 from dim.evaluation.information import information
 from dim.evaluation.knn import knn
@@ -117,7 +117,8 @@ def _mine(task: Task) -> LayerResults:
     for layer in task.train:
         found = information(images[0], task.train[layer], images[1], task.test[layer], training, task.progress)
         curves = {"held-out pairs": (found["history"], "estimate"), "training batches": (found["history"], "train")}
-        convergence(task.folder / f"mine-{layer}", f"MINE of images and {layer}", curves, found["ceiling"])
+        figure = plots.convergence(f"MINE of images and {layer}", curves, found["ceiling"])
+        plots.save(figure, task.folder / f"mine-{layer}")
         results[layer] = found
     return results
 
@@ -134,7 +135,7 @@ def _ndm(task: Task) -> LayerResults:
             "training batches": (plain["history"], "train"),
             "held-out, with a sigmoid": (squashed["history"], "estimate"),
         }
-        convergence(task.folder / f"ndm-{layer}", f"NDM of {layer}", curves, plain["ceiling"])
+        plots.save(plots.convergence(f"NDM of {layer}", curves, plain["ceiling"]), task.folder / f"ndm-{layer}")
         results[layer] = {**plain, "sigmoid": squashed}
     return results
 

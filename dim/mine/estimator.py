@@ -170,9 +170,19 @@ class MINE:
         Returns:
             The matplotlib figure.
         """
-        from dim.mine.curves import convergence
+        from dim import plots  # late: an estimate needs no matplotlib
 
-        return convergence(self, path)
+        labels = {"train": "training pairs", "validation": "validation pairs", "estimate": "held-out pairs"}
+        curves = {label: (self.history_, name) for name, label in labels.items() if name in self.history_[0]}
+        figure = plots.convergence(f"MINE, {self.bound}", curves, self.ceiling_, self.unit)
+        middle, spread = self.mean_of_last_, self.spread_
+        (axes,) = figure.axes
+        axes.axhspan(middle - spread, middle + spread, color="grey", alpha=0.15, label="spread of the last")
+        axes.axhline(self.estimate_, color="black", linewidth=0.8, label=f"estimate {self.estimate_:.3f}")
+        axes.legend(fontsize="small")
+        if path is not None:
+            plots.save(figure, path)
+        return figure
 
     def _check(self) -> None:
         for name in (self.bound, self.report):

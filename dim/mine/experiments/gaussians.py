@@ -178,21 +178,26 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _print(found: Sequence[dict[str, Any]], protocol: str) -> None:
     names = list(dict.fromkeys(entry["estimator"] for entry in found))
-    table = Table(title=f"I(X; Z) in nats, {protocol}: mean and deviation over seeds (* within 5 % or 0.1 nat in all)")
+    ceiling = math.log(PROTOCOLS[protocol].training.test_pairs)
+    table = Table(
+        title=f"I(X; Z) in nats, {protocol}: mean and deviation over seeds (* within 5 % or 0.1 nat in all; "
+        f"^ above log n = {ceiling:.1f}, more than n held-out pairs certify)"
+    )
     for column in ("d", "rho", "truth", *(NAMES.get(name, name) for name in names)):
         table.add_column(column, justify="right")
     lines = dict.fromkeys((entry["size"], entry["rho"], entry["truth"]) for entry in found)
     for size, rho, truth in lines:
-        texts = [_text(e) for e in found if (e["size"], e["rho"]) == (size, rho)]
+        texts = [_text(e, ceiling) for e in found if (e["size"], e["rho"]) == (size, rho)]
         table.add_row(str(size), f"{rho:g}", f"{truth:.3f}", *texts)
     Console().print(table)
 
 
-def _text(entry: dict[str, Any]) -> str:
+def _text(entry: dict[str, Any], ceiling: float) -> str:
     if math.isnan(entry["mean"]):
         return measure.DIVERGED
     spread = f" ({entry['std']:.3f})" if entry["seeds"] > 1 else ""
-    return f"{entry['mean']:.3f}{spread}{'*' if entry['right'] == entry['seeds'] else ' '}"
+    mark = "^" if entry["mean"] > ceiling else "*" if entry["right"] == entry["seeds"] else " "
+    return f"{entry['mean']:.3f}{spread}{mark}"
 
 
 def _by_estimator(found: Sequence[dict[str, Any]], size: int, by: str) -> dict[str, list[dict[str, Any]]]:
@@ -225,9 +230,13 @@ def _band(axes: Axes, places: list[float], entries: Sequence[dict[str, Any]], la
 
 
 def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
-    """Bias, and variance over seeds and signs of the correlation, against the truth."""
+    """Bias, and variance over seeds, against the truth; rho and -rho count as one correlation.
+
+    Their estimates with one seed have the same draws, so that they say nothing about the variance.
+    """
     found = summary([{**row, "rho": abs(row["rho"])} for row in rows])
-    spread = any(entry["std"] > 0 for entry in found)
+    signed = [entry for entry in summary(rows) if entry["seeds"] > 1]
+    spread = bool(signed)
     figure, grid = plots.figure(2 if spread else 1, len(sizes))
     for column, size in enumerate(sizes):
         bias, variance = grid[column], grid[len(sizes) + column] if spread else None
@@ -235,8 +244,11 @@ def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
             truths = [e["truth"] for e in entries]
             bias.plot(truths, [e["mean"] - e["truth"] for e in entries], marker=".", label=NAMES.get(name, name))
             if variance is not None:
-                several = [e for e in entries if e["std"] > 0]
-                variance.plot([e["truth"] for e in several], [e["std"] ** 2 for e in several], marker=".")
+                variances = {
+                    truth: [e["std"] ** 2 for e in _by_estimator(signed, size, "truth")[name] if e["truth"] == truth]
+                    for truth in truths
+                }
+                variance.plot(truths, [statistics.fmean(values) for values in variances.values()], marker=".")
         truths = sorted({e["truth"] for e in found if e["size"] == size})
         limits = [tolerance(truth) for truth in truths]
         bias.fill_between(truths, [-t for t in limits], limits, color="grey", alpha=0.2, label="5 % or 0.1 nat")
