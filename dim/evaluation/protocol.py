@@ -13,7 +13,7 @@ from torch import nn
 from dim.data.dataset import Dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Evaluation, Task
-from dim.evaluation.cache import cached
+from dim.evaluation.feature_cache import cached
 from dim.evaluation.progress import Report, silent
 from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName
 from dim.results import IdentifiedFile
@@ -101,7 +101,7 @@ def evaluate(
     """Runs what `file` does not hold yet: each evaluation in `only` on each of `layers`, once for each seed.
 
     Args:
-        cache: folder that keeps features, see `dim.evaluation.cache`.
+        cache: folder that keeps features, see `dim.evaluation.feature_cache`.
 
     Raises:
         UserError: for an evaluation or a layer that does not exist.

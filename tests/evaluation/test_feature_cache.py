@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dim.data.sources import load_dataset
-from dim.evaluation import cache
+from dim.evaluation import feature_cache
 from dim.networks.encoders import build_encoder
 
 CPU = torch.device("cpu")
@@ -22,49 +22,49 @@ def encoder():
 @pytest.fixture
 def encoded(monkeypatch):
     """The layers that were encoded rather than read, call by call."""
-    calls, original = [], cache.encode
+    calls, original = [], feature_cache.encode
 
     def encode(encoder, images, layers, **options):
         calls.append(list(layers))
         return original(encoder, images, layers, **options)
 
-    monkeypatch.setattr(cache, "encode", encode)
+    monkeypatch.setattr(feature_cache, "encode", encode)
     return calls
 
 
 def test_kept_features_are_those_that_were_encoded(encoder, images, encoded, tmp_path):
-    first = cache.cached(encoder, images, ["fc", "y"], CPU, tmp_path)
-    second = cache.cached(encoder, images, ["y", "conv"], CPU, tmp_path)
+    first = feature_cache.cached(encoder, images, ["fc", "y"], CPU, tmp_path)
+    second = feature_cache.cached(encoder, images, ["y", "conv"], CPU, tmp_path)
     assert encoded == [["fc", "y"], ["conv"]]
     assert torch.equal(first["y"], second["y"])
     assert list(second) == ["y", "conv"]
 
 
 def test_other_weights_or_images_are_encoded_anew(encoder, images, encoded, tmp_path):
-    cache.cached(encoder, images, ["y"], CPU, tmp_path)
+    feature_cache.cached(encoder, images, ["y"], CPU, tmp_path)
     changed = images.clone()
     changed[0, 0, 0, 0] ^= 1
-    cache.cached(encoder, changed, ["y"], CPU, tmp_path)
+    feature_cache.cached(encoder, changed, ["y"], CPU, tmp_path)
     with torch.no_grad():
         next(iter(encoder.buffers())).add_(1e-3)  # running statistics count as much as weights
-    features = cache.cached(encoder, images, ["y"], CPU, tmp_path)
+    features = feature_cache.cached(encoder, images, ["y"], CPU, tmp_path)
     assert len(encoded) == 3
-    assert torch.equal(features["y"], cache.encode(encoder, images, ["y"])["y"])
+    assert torch.equal(features["y"], feature_cache.encode(encoder, images, ["y"])["y"])
 
 
 def test_damaged_files_are_replaced(encoder, images, encoded, tmp_path):
-    first = cache.cached(encoder, images, ["y"], CPU, tmp_path)
+    first = feature_cache.cached(encoder, images, ["y"], CPU, tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    second = cache.cached(encoder, images, ["y"], CPU, tmp_path)
+    second = feature_cache.cached(encoder, images, ["y"], CPU, tmp_path)
     assert len(encoded) == 2
     assert torch.equal(first["y"], second["y"])
-    cache.cached(encoder, images, ["y"], CPU, tmp_path)
+    feature_cache.cached(encoder, images, ["y"], CPU, tmp_path)
     assert len(encoded) == 2
 
 
 def test_without_a_folder_nothing_is_kept(encoder, images, encoded, tmp_path):
-    cache.cached(encoder, images, ["y"], CPU)
-    cache.cached(encoder, images, ["y"], CPU)
+    feature_cache.cached(encoder, images, ["y"], CPU)
+    feature_cache.cached(encoder, images, ["y"], CPU)
     assert len(encoded) == 2
     assert list(tmp_path.iterdir()) == []
