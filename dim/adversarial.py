@@ -1,7 +1,7 @@
 """Adversarial pieces shared by prior matching and the adversarial baselines: who pushes what, in which direction."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ def to_prior_domain(prior: Prior, y: Tensor) -> Tensor:
     return y
 
 
-def frozen(module: nn.Module) -> Callable[..., Tensor]:
+def frozen(module: nn.Module) -> Callable[..., Any]:
     """`module` as a function through which gradients reach its input but not its parameters."""
     state = {name: tensor.detach() for name, tensor in module.state_dict(keep_vars=True).items()}
     return lambda *inputs: functional_call(module, state, inputs)

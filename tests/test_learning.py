@@ -43,7 +43,7 @@ def pairs():
             yield pytest.param(cls, name, rate, marks=marks, id=f"{cls.__name__}-{name}")
 
 
-@pytest.mark.parametrize(("cls", "name", "rate"), pairs())
+@pytest.mark.parametrize(("cls", "name", "rate"), list(pairs()))
 def test_every_critic_learns_with_every_objective(cls, name, rate, outputs):
     (train, test), shapes = outputs
     torch.manual_seed(0)

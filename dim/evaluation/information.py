@@ -44,6 +44,7 @@ def information(
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
         evaluations=training.evaluations,
+        patience=None,
         seed=training.seed,
         device=train_codes.device,
         progress=progress,

@@ -1,85 +1,105 @@
 """An estimator of mutual information in scikit-learn's manner."""
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dim.errors import UserError
+from dim.evaluation.progress import Report, bars, silent
 from dim.mine import training
-from dim.mine.networks import image_network, vector_network
-from dim.objectives import OBJECTIVES, ObjectiveName, log_mean_exp
+from dim.mine.inputs import Scale, as_pairs
+from dim.mine.networks import CriticName, perceptron, statistics_network
+from dim.objectives import OBJECTIVES, Objective, ObjectiveName
 
 NATS_PER_BIT = math.log(2)
+CONTRASTING = ("infonce", "interpolated")
+"""Objectives of a row's negatives together, which are the better the more there are."""
+LOG_RATIO: dict[str, Callable[[Tensor], Tensor]] = {
+    # At the optimum of an f-divergence T is a function of r = p(x, z) / (p(x) p(z)): 1 - r^(-1/2) = 1 - e^(-T), and
+    # 2 (r - 1) = T. Others have T = log r up to a constant.
+    "hellinger": lambda t: 2 * t,
+    "chi2": lambda t: (t / 2).clamp(min=-0.999).log1p(),
+}
+HELD_OUT_NEGATIVES = {"concat": 10, "separable": 500}
+"""Other x for each held-out z where the objective does not count them: more make the mean of e^T more exact."""
+CURVE_PAIRS = 10_000
+"""Held-out pairs of a point of the convergence curve; the estimate itself takes all."""
+PARTS = 10
+"""Disjoint parts of the held-out pairs whose estimates' spread gives the standard error."""
 
 
-class _Scale(nn.Module):
-    """uint8 images to [-1, 1]; vectors to zero mean and unit variance of the training rows."""
-
-    def __init__(self, rows: Tensor) -> None:
-        super().__init__()
-        self.image = rows.ndim == 4
-        if not self.image:
-            flat = rows.flatten(1).double()
-            mean, scale = flat.mean(0), flat.std(0)
-            # Below float32's resolution around its mean, a feature's variation is rounding.
-            scale = scale.masked_fill(scale <= 1e-6 * mean.abs().clamp(min=1e-6), 1.0)
-            self.mean, self.scale = mean.float(), scale.float()
-
-    def forward(self, rows: Tensor) -> Tensor:
-        if not self.image:
-            return (rows.flatten(1).float() - self.mean) / self.scale
-        return rows.float() / 127.5 - 1 if rows.dtype == torch.uint8 else rows.float()
+class DivergenceError(UserError):
+    """An estimate that is not finite."""
 
 
 @dataclasses.dataclass(eq=False)
 class MINE:
     """Mutual information I(X; Z) by training a critic; `fit(x, z)` then `estimate_`.
 
-    The estimate comes from pairs that were held out of training, so that it is a lower bound in expectation for
-    the objectives that are bounds; a bound from n pairs cannot certify much more than log n nats (McAllester and
-    Stratos 2020), which `ceiling_` holds.
+    The estimate comes from pairs that were held out of training, and of the choice when to stop, so that it is a
+    lower bound in expectation for the objectives that are bounds; a bound from n pairs cannot certify much more than
+    log n nats (McAllester and Stratos 2020), which `ceiling_` holds.
 
     Args:
         bound: objective that trains the critic; dv uses the moving average of the MINE paper in its gradient.
         report: objective that reports; by default the one that trains, or dv where that has no estimate.
+        critic: concat joins x and z (MINE's); separable is a dot product of embeddings.
         widths: hidden widths of the critic on vectors (images use the lab's convolutional critic).
+        units: size of a separable critic's embeddings.
+        negatives: other x of the batch that each z is scored with in a step; by default one, or all of them for a
+            separable critic and for objectives that contrast each row (infonce, interpolated).
         epochs: passes over the training pairs.
-        batch_size: pairs a step; each is also scored with one shuffled partner.
+        steps: number of steps, instead of epochs.
+        batch_size: pairs a step.
         learning_rate: of Adam at the start; it decays to zero along a cosine.
         held_out: share of the pairs that is kept for the estimate.
-        evaluations: evaluations on held-out pairs along the way; the last ones give the spread.
+        validation: share of the other pairs that is kept to choose the step to stop at.
+        patience: stop after so many evaluations without a better validation estimate, and take the critic of the
+            best one; None trains to the end, on the validation pairs as well.
+        evaluations: evaluations along the way; the last ones give the spread.
         unit: nats or bits.
         seed: of everything that is drawn.
         device: where to compute; by default where x is.
-        progress: called with a description and the fraction done.
+        progress: True shows a bar; or a function, called with a description and the fraction done.
 
     Attributes:
         estimate_: mutual information in `unit`, from the held-out pairs.
-        standard_error_: of DV's held-out estimate given the critic, by the delta method.
+        standard_error_: of the held-out estimate given the critic, from the spread over ten parts of the pairs.
         spread_: standard deviation over the last quarter of the evaluations.
-        history_: epoch, estimate and training estimate of each evaluation.
+        mean_of_last_: mean over them.
+        history_: epoch, step, estimate (on at most 10,000 held-out pairs), training estimate and, with patience,
+            validation estimate of each evaluation.
         ceiling_: log of the number of held-out pairs, in `unit`.
+        critic_: the trained critic.
     """
 
     bound: ObjectiveName = "dv"
     report: ObjectiveName | None = None
+    critic: CriticName = "concat"
     widths: tuple[int, ...] = (512, 512)
+    units: int = 64
+    negatives: int | None = None
     epochs: float = 50
+    steps: int | None = None
     batch_size: int = 512
     learning_rate: float = 1e-3
     held_out: float = 0.2
+    validation: float = 0.1
+    patience: int | None = 5
     evaluations: int = 20
     unit: Literal["nats", "bits"] = "nats"
     seed: int = 0
     device: str | torch.device | None = None
-    progress: Callable[[str, float], None] | None = None
+    progress: Report | bool | None = None
 
     def fit(self, x: Any, z: Any, x_test: Any = None, z_test: Any = None) -> "MINE":
         """Trains on pairs (x, z), arrays or tensors of equal length; x may be images (n, C, S, S), uint8 or [-1, 1].
@@ -87,108 +107,203 @@ class MINE:
         The estimate is taken on `x_test`, `z_test` if given, else on a held-out share.
 
         Raises:
-            UserError: for unequal lengths, NaN or infinity, constants, too few pairs, an objective that needs
-                more than one sample a row or a learned baseline.
+            UserError: for unequal lengths, NaN or infinity, constants, too few pairs, options that cannot be.
         """
-        objective, reporter = self._objectives()
-        if self.evaluations < 1 or self.epochs <= 0 or self.batch_size < 2:
-            raise UserError("mine: evaluations, epochs and batch_size (at least 2) must be positive")
-        x, z = _pair(x, z, "training")
-        device = torch.device(self.device or x.device)
+        self._check()
         generator = torch.Generator().manual_seed(self.seed)
+        pairs = as_pairs(x, z, "training")
+        device = torch.device(self.device or pairs[0].device)
         if x_test is None:
-            order = torch.randperm(len(x), generator=generator)
-            cut = max(2, round(self.held_out * len(x)))
-            x, z, test = x[order[cut:]], z[order[cut:]], (x[order[:cut]], z[order[:cut]])
+            test, pairs = _cut(*pairs, self.held_out, generator)
         else:
-            test = _pair(x_test, z_test, "test")
-        if len(x) < 2 * min(self.batch_size, 16):
-            raise UserError(f"mine: {len(x)} training pairs are too few; give at least {2 * min(self.batch_size, 16)}")
-        x, z, x_test, z_test = (side.to(device) for side in (x, z, *test))
-        self._train(x, z, x_test, z_test, objective, reporter, generator)
-        self._warn()
+            test = as_pairs(x_test, z_test, "test")
+            if [side.shape[1:] for side in test] != [side.shape[1:] for side in pairs]:
+                raise UserError("mine: training and test pairs differ in shape")
+            test = _ordered(*test, torch.randperm(len(test[0]), generator=generator))
+        valid = None
+        if self.patience is not None:
+            valid, pairs = _cut(*pairs, self.validation, generator)
+        least = 2 * min(self.batch_size, 16)
+        if len(pairs[0]) < least:
+            raise UserError(f"mine: {len(pairs[0])} training pairs are too few; give at least {least}")
+        x, z = (side.to(device) for side in pairs)
+        batch = min(self.batch_size, len(x))
+        steps = self.steps or max(1, round(self.epochs * (len(x) // batch)))
+        self._train((x, z), training.batches(x, z, batch, generator), steps, len(x) / batch, test, valid)
         return self
 
-    def _objectives(self) -> tuple[Any, Any]:
+    def fit_sampler(self, sampler: training.Sampler, test_pairs: int = 100_000) -> "MINE":
+        """Trains on fresh pairs at every step and estimates on `test_pairs` others: no pair is seen twice.
+
+        An epoch of the history is `test_pairs` pairs.
+
+        Args:
+            sampler: called with a number n and a generator on the CPU; draws x (n, ...) and z (n, ...).
+
+        Raises:
+            UserError: as `fit`, and if `steps` is not set.
+        """
+        self._check()
+        if self.steps is None:
+            raise UserError("mine: fresh pairs have no epochs: set steps")
+        generator = torch.Generator().manual_seed(self.seed)
+        first, test = (as_pairs(*sampler(n, generator), "drawn") for n in (CURVE_PAIRS, test_pairs))
+        valid = None if self.patience is None else as_pairs(*sampler(CURVE_PAIRS, generator), "drawn")
+        device = torch.device(self.device or first[0].device)
+        fresh = (as_pairs(*sampler(self.batch_size, generator), None) for _ in itertools.count())
+        feed = ((x.to(device), z.to(device)) for x, z in fresh)
+        known = first[0].to(device), first[1].to(device)
+        self._train(known, feed, self.steps, test_pairs / self.batch_size, test, valid)
+        return self
+
+    def score(self, x: Any, z: Any) -> float:
+        """The estimate of the trained critic on other pairs, in `unit`; they are taken in a random order."""
+        pairs = as_pairs(x, z, "scored")
+        generator = torch.Generator().manual_seed(self.seed)
+        x, z = _ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
+        device = self.critic_.scale_z.mean.device
+        return self._measure(self.critic_, (x.to(device), z.to(device)), self._counts(self.batch_size, len(x))[1])
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """The convergence curve, held-out and training estimate against epochs; saved as PNG and SVG if `path` is set.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from dim import plots  # late: an estimate needs no matplotlib
+
+        labels = {"train": "training pairs", "validation": "validation pairs", "estimate": "held-out pairs"}
+        curves = {label: (self.history_, name) for name, label in labels.items() if name in self.history_[0]}
+        figure = plots.convergence(f"MINE, {self.bound}", curves, self.ceiling_, self.unit)
+        middle, spread = self.mean_of_last_, self.spread_
+        (axes,) = figure.axes
+        axes.axhspan(middle - spread, middle + spread, color="grey", alpha=0.15, label="spread of the last")
+        axes.axhline(self.estimate_, color="black", linewidth=0.8, label=f"estimate {self.estimate_:.3f}")
+        axes.legend(fontsize="small")
+        if path is not None:
+            plots.save(figure, path)
+        return figure
+
+    def _check(self) -> None:
         for name in (self.bound, self.report):
             if name is not None and name not in OBJECTIVES:
                 raise UserError(f"mine: there is no objective '{name}': choose from {', '.join(OBJECTIVES)}")
-        objective = OBJECTIVES[self.bound]
-        reporter = OBJECTIVES[self.report or (self.bound if objective._estimate else "dv")]
-        if objective.takes_baseline or reporter.takes_baseline or reporter._estimate is None:
-            raise UserError(
-                f"mine: '{self.report or self.bound}' cannot be used with single pairs; try dv, nwj or smile"
-            )
-        return objective, reporter
+        if self.report is not None and OBJECTIVES[self.report]._estimate is None:
+            raise UserError(f"mine: '{self.report}' has no estimate to report")
+        if self._reporter.takes_baseline and not OBJECTIVES[self.bound].takes_baseline:
+            raise UserError(f"mine: '{self.report}' reports with a baseline that only tuba and interpolated train")
+        least = (self.evaluations, *(n for n in (self.patience, self.steps) if n is not None))
+        if min(least) < 1 or self.epochs <= 0 or self.batch_size < 2:
+            raise UserError("mine: evaluations, epochs, steps, patience and batch_size (at least 2) must be positive")
+        if not (0 < self.held_out < 1 and 0 < self.validation < 1):
+            raise UserError("mine: held_out and validation are shares between 0 and 1")
+        if self.critic not in HELD_OUT_NEGATIVES:
+            raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
+        if self.negatives is not None and self.negatives < (2 if "interpolated" in (self.bound, self.report) else 1):
+            raise UserError(f"mine: {self.negatives} negatives are too few for {self.bound}")
+
+    @property
+    def _reporter(self) -> Objective:
+        own = OBJECTIVES[self.bound]
+        return OBJECTIVES[self.report or (self.bound if own._estimate else "dv")]
+
+    def _build(self, x: Tensor, z: Tensor) -> training.Critic:
+        """A critic for pairs of which x and z are known, the same for the same seed."""
+        scale_x, scale_z = Scale(x), Scale(z.flatten(1))
+        shape = tuple(x.shape[1:]) if x.ndim == 4 else (x[0].numel(),)
+        z_size = z[0].numel()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            network = statistics_network(self.critic, shape, z_size, self.widths, self.units)
+            baseline = perceptron((z_size, 512, 1)) if OBJECTIVES[self.bound].takes_baseline else None
+        return training.Critic(network, baseline, scale_x, scale_z).to(x.device)
+
+    def _counts(self, batch: int, test: int) -> tuple[int, int]:
+        """Negatives of each z in a step and among held-out pairs."""
+        contrasting = self.bound in CONTRASTING or self._reporter.name in CONTRASTING
+        if self.negatives is not None:
+            step = min(self.negatives, batch - 1)
+        else:
+            step = batch - 1 if contrasting or self.critic == "separable" else 1
+        # What a contrasting objective reports depends on their number, so that is the one that it was trained with.
+        final = step if contrasting else max(step, HELD_OUT_NEGATIVES[self.critic])
+        return step, min(final, test - 1)
 
     def _train(
         self,
-        x: Tensor,
-        z: Tensor,
-        x_test: Tensor,
-        z_test: Tensor,
-        objective: Any,
-        reporter: Any,
-        generator: torch.Generator,
+        known: training.Pairs,
+        feed: Iterator[training.Pairs],
+        steps: int,
+        epoch: float,
+        test: training.Pairs,
+        valid: training.Pairs | None,
     ) -> None:
-        scale_x, scale_z = _Scale(x), _Scale(z)
-        z, z_test = scale_z(z), scale_z(z_test)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
-            network = (
-                image_network(x.shape[-1], z.shape[1], x.shape[1])
-                if x.ndim == 4
-                else vector_network(x[0].numel(), z.shape[1], self.widths)
-            ).to(x.device)
-        batch = min(self.batch_size, len(x))
-        steps = max(1, round(self.epochs * (len(x) // batch)))
-        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        average = training.MovingAverage()
+        """Trains on what `feed` gives, `epoch` steps an epoch, and sets the attributes."""
+        device = known[0].device
+        test = test[0].to(device), test[1].to(device)
+        critic = self._build(*known)
+        batch = min(self.batch_size, len(known[0]))
+        negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
+        trainer = training.Trainer(critic, OBJECTIVES[self.bound], self.learning_rate, steps, negatives)
         due = {round(steps * (k + 1) / self.evaluations) for k in range(self.evaluations)}
         self.history_: list[dict[str, float]] = []
-        order, place, total, count = torch.empty(0, dtype=torch.int64), 0, torch.zeros((), device=x.device), 0
-        for step in range(1, steps + 1):
-            if place + batch > len(order):
-                order, place = torch.randperm(len(x), generator=generator).to(x.device), 0
-            rows, place = order[place : place + batch], place + batch
-            pair = training.scores(network, scale_x(x[rows]), z[rows], training.shuffled(batch, generator, x.device))
-            optimiser.zero_grad()
-            training.loss(objective, *pair, average).backward()
-            optimiser.step()
-            schedule.step()
-            with torch.no_grad():
-                total += reporter.estimate(*pair)
-            count += 1
-            if step in due:
-                scores = training.held_out(network, x_test, z_test, scale_x, generator)
-                estimate = float(reporter.estimate(*scores))
-                if not math.isfinite(estimate):
-                    raise UserError(f"mine: the estimate is not finite after {step} steps: try bound smile or infonce")
-                epoch = step * batch / len(x)
-                self.history_.append(
-                    {"epoch": epoch, "estimate": self._in_unit(estimate), "train": self._in_unit(float(total) / count)}
-                )
+        best = training.Best(self.patience)
+        with self._report() as report:
+            total, count = torch.zeros((), device=device), 0
+            for step, (x, z) in enumerate(itertools.islice(feed, steps), 1):
+                total, count = total + self._estimate(trainer.step(x, z)), count + 1
+                report("mine", step / steps)
+                if step not in due:
+                    continue
+                entry = {"epoch": step / epoch, "step": step, "train": self._in_unit(float(total) / count)}
                 total, count = torch.zeros_like(total), 0
-            if self.progress:
-                self.progress("mine", step / steps)
-        self.network_ = network
-        self._summarise(*scores)
+                entry["estimate"] = self._measure(critic, test, held, CURVE_PAIRS)
+                if not math.isfinite(entry["estimate"]):
+                    raise DivergenceError(
+                        f"mine: the estimate is not finite after {step} steps: try bound smile or infonce"
+                    )
+                self.history_.append(entry)
+                if valid is not None:
+                    entry["validation"] = self._measure(critic, (valid[0].to(device), valid[1].to(device)), held)
+                    if best.stop(entry["validation"], critic):
+                        report("mine", 1.0)
+                        break
+        best.restore(critic)
+        self.critic_ = critic
+        self._summarise(training.held_out(critic, *test, held))
+        self._warn()
+
+    @contextlib.contextmanager
+    def _report(self) -> Iterator[Report]:
+        if self.progress is True:
+            with bars() as report:
+                yield report
+        else:
+            yield self.progress or silent
+
+    def _estimate(self, scores: training.Scores) -> Tensor:
+        with torch.no_grad():
+            return scores.estimate(
+                self._reporter, None if self._reporter.name == self.bound else LOG_RATIO.get(self.bound)
+            )
+
+    def _measure(
+        self, critic: training.Critic, pairs: training.Pairs, negatives: int, most: int | None = None
+    ) -> float:
+        x, z = (side[:most] for side in pairs)
+        return self._in_unit(float(self._estimate(training.held_out(critic, x, z, min(negatives, len(x) - 1)))))
 
     def _in_unit(self, nats: float) -> float:
         return nats / NATS_PER_BIT if self.unit == "bits" else nats
 
-    def _summarise(self, positive: Tensor, negative: Tensor) -> None:
-        estimates = [entry["estimate"] for entry in self.history_]
-        last = estimates[-max(2, len(estimates) // 4) :]
-        self.estimate_ = estimates[-1]
+    def _summarise(self, scores: training.Scores) -> None:
+        n = len(scores.positive)
+        self.estimate_ = self._in_unit(float(self._estimate(scores)))
+        parts = [self._in_unit(float(self._estimate(part))) for part in scores.split(min(PARTS, n))]
+        self.standard_error_ = statistics.stdev(parts) / math.sqrt(len(parts)) if len(parts) > 1 else math.inf
+        last = [entry["estimate"] for entry in self.history_[-max(2, len(self.history_) // 4) :]]
         self.spread_ = statistics.stdev(last) if len(last) > 1 else 0.0
         self.mean_of_last_ = statistics.fmean(last)
-        # Delta method for DV: variances of the mean score and of the mean exponential over its own square.
-        n, m = positive.numel(), negative.numel()
-        weights = (negative - log_mean_exp(negative)).exp()
-        error = (positive.var() / n + weights.var() / m).sqrt()
-        self.standard_error_ = self._in_unit(float(error))
         self.ceiling_ = self._in_unit(math.log(n))
 
     def _warn(self) -> None:
@@ -197,27 +312,22 @@ class MINE:
             warnings.warn(
                 f"mine: {self.estimate_:.2f} {self.unit} is close to log n = {self.ceiling_:.2f}: this many held-out "
                 "pairs certify no more",
-                stacklevel=3,
+                stacklevel=4,
             )
         elif train - self.estimate_ > max(0.5, 0.2 * abs(train)):
             warnings.warn(
                 f"mine: {train:.2f} {self.unit} on training pairs but {self.estimate_:.2f} on held-out ones: the "
                 "critic overfits; give more pairs or fewer epochs",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
-def _pair(x: Any, z: Any, name: str) -> tuple[Tensor, Tensor]:
-    """Both sides as tensors, checked."""
-    sides = []
-    for side, values in (("x", x), ("z", z)):
-        tensor = torch.as_tensor(np.asarray(values)) if not isinstance(values, Tensor) else values.detach()
-        tensor = tensor[:, None] if tensor.ndim == 1 else tensor
-        if not len(tensor) or not torch.isfinite(tensor.float()).all():
-            raise UserError(f"mine: {name} {side} is empty or holds NaN or infinity")
-        if (tensor == tensor[:1]).all():
-            raise UserError(f"mine: {name} {side} is constant: its mutual information with anything is 0")
-        sides.append(tensor)
-    if len(sides[0]) != len(sides[1]):
-        raise UserError(f"mine: {name} x has {len(sides[0])} rows and z {len(sides[1])}: they must be pairs")
-    return sides[0], sides[1]
+def _ordered(x: Tensor, z: Tensor, order: Tensor) -> training.Pairs:
+    return x[order.to(x.device)], z[order.to(z.device)]
+
+
+def _cut(x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[training.Pairs, training.Pairs]:
+    """A share of the pairs and the others, both in random order."""
+    order = torch.randperm(len(x), generator=generator)
+    cut = max(2, round(share * len(x)))
+    return _ordered(x, z, order[:cut]), _ordered(x, z, order[cut:])

@@ -1,9 +1,16 @@
-"""Statistics networks T(x, z): x is embedded once and scored against any number of z."""
+"""Statistics networks T(x, z): each x and each z is embedded once, then scored in any pairing."""
 
 import itertools
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+CriticName = Literal["concat", "separable"]
+PAIRS_AT_ONCE = 1 << 14
+"""Pairs whose activations a concatenation critic holds; those of more pairs are computed again for the gradient."""
 
 
 def perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
@@ -15,10 +22,32 @@ def perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 class StatisticsNetwork(nn.Module):
-    """T(x, z) of an embedded x and a vector z, joined and passed through a perceptron to a score.
+    """Base of critics between x and a vector z; a row is one z and the x it is scored with."""
+
+    def queries(self, z: Tensor) -> Tensor:
+        """z (N, Z) -> (N, U)."""
+        raise NotImplementedError
+
+    def keys(self, x: Tensor) -> Tensor:
+        """x (M, ...) -> (M, U)."""
+        raise NotImplementedError
+
+    def rows(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Scores of query i with keys i, i + 1 ... i + K: (N, U) and (N + K, U) -> (N, 1 + K)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Scores (N,) of pairs."""
+        return self.rows(self.queries(z), self.keys(x)).squeeze(1)
+
+
+class ConcatNetwork(StatisticsNetwork):
+    """A perceptron on x, or on features of it, joined with z (MINE's).
+
+    The first layer is linear, so that it is applied to each side on its own and once, not to each pair.
 
     Args:
-        embed: maps a batch of x to vectors (N, features).
+        embed: maps a batch of x to vectors (M, features).
         features: their size.
         z_size: size of z.
         widths: hidden widths of the perceptron.
@@ -26,24 +55,91 @@ class StatisticsNetwork(nn.Module):
 
     def __init__(self, embed: nn.Module, features: int, z_size: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.embed = embed
-        self.joint = perceptron((features + z_size, *widths, 1))
+        self.embed, self.features = embed, features
+        self.joint = nn.Linear(features + z_size, widths[0])
+        self.rest = nn.Sequential(nn.ReLU(), *perceptron((*widths, 1)))
 
-    def forward(self, embedded: Tensor, z: Tensor) -> Tensor:
-        """Scores (N,) of embedded x (N, features) with z (N, Z), pair by pair."""
-        return self.joint(torch.cat([embedded, z], 1)).squeeze(1)
+    def queries(self, z: Tensor) -> Tensor:
+        return linear(z, self.joint.weight[:, self.features :], self.joint.bias)
+
+    def keys(self, x: Tensor) -> Tensor:
+        return linear(self.embed(x), self.joint.weight[:, : self.features])
+
+    def _block(self, queries: Tensor, keys: Tensor) -> Tensor:
+        # Sums of slices: the backward pass of `unfold`, or of an index, is several times slower.
+        n = len(queries)
+        joint = torch.stack([queries + keys[k : k + n] for k in range(len(keys) - n + 1)], 1)  # (N, 1 + K, U)
+        return self.rest(joint).squeeze(-1)
+
+    def rows(self, queries: Tensor, keys: Tensor) -> Tensor:
+        negatives = len(keys) - len(queries)
+        size = max(1, PAIRS_AT_ONCE // (1 + negatives))
+        scores = []
+        for start in range(0, len(queries), size):
+            block = queries[start : start + size]
+            window = keys[start : start + len(block) + negatives]
+            if len(block) < len(queries) and torch.is_grad_enabled():
+                scores.append(checkpoint(self._block, block, window, use_reentrant=False))
+            else:
+                scores.append(self._block(block, window))
+        return torch.cat(scores)
 
 
-def vector_network(x_size: int, z_size: int, widths: tuple[int, ...]) -> StatisticsNetwork:
-    """For vectors x: the perceptron sees x itself."""
-    return StatisticsNetwork(nn.Flatten(), x_size, z_size, widths)
+class SeparableNetwork(StatisticsNetwork):
+    """Dot product of an embedded x and an embedded z: all pairs of a batch cost one multiplication of matrices.
+
+    Args:
+        x_network: maps x to (M, U).
+        z_network: maps z to (N, U).
+    """
+
+    def __init__(self, x_network: nn.Module, z_network: nn.Module) -> None:
+        super().__init__()
+        self.x_network, self.z_network = x_network, z_network
+
+    def queries(self, z: Tensor) -> Tensor:
+        return self.z_network(z)
+
+    def keys(self, x: Tensor) -> Tensor:
+        return self.x_network(x)
+
+    def rows(self, queries: Tensor, keys: Tensor) -> Tensor:
+        n, negatives = len(queries), len(keys) - len(queries)
+        if not negatives:
+            return (queries * keys).sum(1, keepdim=True)
+        # Row i of a band of the table of all pairs starts one entry further right than row i - 1.
+        size = max(64, negatives)
+        blocks = [(queries[a : a + size], keys[a : min(a + size, n) + negatives]) for a in range(0, n, size)]
+        tables = [block @ window.T for block, window in blocks]
+        return torch.cat([t.as_strided((len(t), 1 + negatives), (t.shape[1] + 1, 1)) for t in tables])
 
 
-def image_network(image_size: int, z_size: int, channels: int = 3) -> StatisticsNetwork:
-    """For images (N, 3, S, S): the lab's MINE, 4x4 convolutions 64-128-256 to 256, joined with z -> 512 -> 128 -> 1."""
+def image_embedding(image_size: int, channels: int) -> nn.Sequential:
+    """The lab's: 4x4 convolutions 64-128-256 of stride 2, then 256 units."""
     convs: list[nn.Module] = []
     for a, b in itertools.pairwise((channels, 64, 128, 256)):
         convs += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
     side = image_size // 8
-    embed = nn.Sequential(*convs, nn.Flatten(), nn.Linear(256 * side * side, 256), nn.ReLU())
-    return StatisticsNetwork(embed, 256, z_size, (512, 128))
+    return nn.Sequential(*convs, nn.Flatten(), nn.Linear(256 * side * side, 256), nn.ReLU())
+
+
+def statistics_network(
+    critic: CriticName, x_shape: tuple[int, ...], z_size: int, widths: tuple[int, ...], units: int
+) -> StatisticsNetwork:
+    """A critic for vectors x (D,) or images (C, S, S).
+
+    Args:
+        widths: hidden widths of the perceptrons on vectors; with images the joint one is the lab's, 512-128.
+        units: size of the embeddings of a separable critic.
+    """
+    image = len(x_shape) == 3
+    if critic == "concat":
+        if image:
+            return ConcatNetwork(image_embedding(x_shape[1], x_shape[0]), 256, z_size, (512, 128))
+        return ConcatNetwork(nn.Identity(), x_shape[0], z_size, widths)
+    x_network = (
+        nn.Sequential(image_embedding(x_shape[1], x_shape[0]), nn.Linear(256, units))
+        if image
+        else perceptron((x_shape[0], *widths, units))
+    )
+    return SeparableNetwork(x_network, perceptron((z_size, *widths, units)))

@@ -14,7 +14,9 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("classifier", "accuracy"): ("its own classifier, accuracy % (table 1)", ("table1", "accuracy")),
     # The paper averages over the last epochs; with one epoch that is the final accuracy.
     ("mlp", "accuracy_last_k"): ("MLP probe, accuracy % ({table})", ("table1 table5", "{layer}")),
+    ("mlp", "accuracy_selected"): ("MLP probe at the epoch best on held-out training images, accuracy %", None),
     ("svm", "accuracy"): ("linear SVM, accuracy % over five runs (table 4)", ("table4", "svm_{layer}")),
+    ("svm", "raw"): ("linear SVM on raw features, accuracy %", None),
     ("linear", "accuracy"): ("logistic regression, accuracy %", None),
     ("knn", "accuracy"): ("kNN (cosine), accuracy %", None),
     ("rank", "effective_rank"): ("effective rank", None),
@@ -47,8 +49,8 @@ def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
 
 
 def _value(value: Any) -> Any:
-    """A metric, or the estimate of a nested result."""
-    return value["estimate"] if isinstance(value, dict) else value
+    """A metric, or the main one of a nested result."""
+    return value.get("estimate", value.get("accuracy")) if isinstance(value, dict) else value
 
 
 def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]]:

@@ -29,13 +29,13 @@ def test_only_what_is_missing_is_run(setting, tmp_path, monkeypatch):
     first = run(setting, path, ["knn"])
     assert set(first["knn"]) == {"y"}
     encoded = []
-    original = protocol.encode
+    original = protocol.cached
 
-    def encode(*arguments, **options):
+    def cached(*arguments):
         encoded.append(arguments[2])
-        return original(*arguments, **options)
+        return original(*arguments)
 
-    monkeypatch.setattr(protocol, "encode", encode)
+    monkeypatch.setattr(protocol, "cached", cached)
     run(setting, path, ["knn"])
     assert encoded == []
     second = run(setting, path, ["knn", "rank"], layers=("fc", "y"))

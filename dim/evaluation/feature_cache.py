@@ -1,0 +1,58 @@
+"""Features kept on disk under a name made of everything that they depend on, so that they are never stale."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from dim.evaluation.features import encode
+from dim.evaluation.progress import Report, silent
+from dim.files import replacing
+from dim.version import __version__
+
+
+def key(encoder: nn.Module, images: Tensor, device: torch.device) -> str:
+    """SHA-256 (hex) of the encoder's class and weights, the images, the kind of device and this package's version."""
+    digest = hashlib.sha256(f"{__version__} {device.type} {type(encoder).__name__}".encode())
+    for name, tensor in [*encoder.state_dict().items(), ("images", images)]:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def cached(
+    encoder: nn.Module,
+    images: Tensor,
+    layers: Sequence[str],
+    device: torch.device,
+    folder: Path | None = None,
+    progress: Report = silent,
+) -> dict[str, Tensor]:
+    """`encode`, but layers that `folder` holds are read, and the others are left there; None reads and leaves nothing.
+
+    A file that is damaged is written anew.
+    """
+    if folder is None:
+        return encode(encoder, images, layers, device=device, progress=progress)
+    digest = key(encoder, images, device)
+    files = {layer: folder / f"{digest[:32]}-{layer}.safetensors" for layer in layers}
+    kept = {layer: _read(file, layer, len(images), device) for layer, file in files.items()}
+    found = {layer: features for layer, features in kept.items() if features is not None}
+    if missing := [layer for layer in layers if layer not in found]:
+        for layer, features in encode(encoder, images, missing, device=device, progress=progress).items():
+            with replacing(files[layer]) as file:
+                file.write(save({layer: features.cpu()}))
+            found[layer] = features
+    return {layer: found[layer] for layer in layers}
+
+
+def _read(file: Path, layer: str, rows: int, device: torch.device) -> Tensor | None:
+    try:
+        features = load_file(file, device=str(device))[layer]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return features if len(features) == rows else None

@@ -1,0 +1,65 @@
+"""Protocols: the settings of every evaluation, from minutes to the paper's."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dim.evaluation.decoder import DecoderTraining
+from dim.evaluation.information import MINETraining
+from dim.evaluation.mlp import MLPProbe
+from dim.evaluation.ndm import NDMTraining
+
+ProtocolName = Literal["quick", "standard", "full"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Settings of every evaluation; two results compare only if these are equal.
+
+    Attributes:
+        svm: keyword arguments of `svm`.
+        linear: keyword arguments of `linear`.
+        raw_costs: C to choose from for a second SVM on features as they are; none leaves it out.
+    """
+
+    mlp: MLPProbe
+    svm: Mapping[str, Any]
+    linear: Mapping[str, Any]
+    decoder: DecoderTraining
+    mine: MINETraining
+    ndm: NDMTraining
+    raw_costs: tuple[float, ...] = ()
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # Minutes on two cores: short converged probes, fixed C, estimators that have only begun to settle.
+    "quick": Protocol(
+        MLPProbe(),
+        {"costs": (1e-4,)},
+        {"costs": (1e-3,)},
+        DecoderTraining(epochs=2, images=10_000),
+        MINETraining(epochs=1),
+        NDMTraining(epochs=50, learning_rate=1e-3, milestones=(25, 40)),
+    ),
+    # Under an hour on two cores: C and the probes' epoch chosen on held-out training images, a decoder and
+    # estimators trained for a while.
+    "standard": Protocol(
+        MLPProbe(epochs=20, validation=0.1),
+        {"costs": (1e-5, 1e-4, 1e-3)},
+        {"costs": (1e-4, 1e-3, 1e-2)},
+        DecoderTraining(epochs=2),
+        MINETraining(epochs=3),
+        NDMTraining(epochs=200, learning_rate=1e-3, milestones=(100, 150)),
+        (1e-4, 1e-3),
+    ),
+    # The paper's training where it was published.
+    "full": Protocol(
+        MLPProbe.published(),
+        {"loss": "hinge", "costs": (1e-4, 1e-3, 1e-2)},
+        {},
+        DecoderTraining.published(),
+        MINETraining(),
+        NDMTraining(),
+        (1e-4, 1e-3, 1e-2),
+    ),
+}

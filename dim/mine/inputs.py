@@ -1,0 +1,54 @@
+"""What an estimator is given: pairs checked and as tensors, and their scales."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dim.errors import UserError
+
+
+class Scale(nn.Module):
+    """uint8 images to [-1, 1]; others to vectors of zero mean and unit variance of the rows that are given."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.image = rows.ndim == 4
+        if not self.image:
+            flat = rows.flatten(1).double()
+            mean, scale = flat.mean(0), flat.std(0)
+            # Below float32's resolution around its mean, a feature's variation is rounding.
+            scale = scale.masked_fill(scale <= 1e-6 * mean.abs().clamp(min=1e-6), 1.0)
+            self.register_buffer("mean", mean.float())
+            self.register_buffer("scale", scale.float())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.image:
+            return (rows.flatten(1).float() - self.mean) / self.scale
+        return rows.float() / 127.5 - 1 if rows.dtype == torch.uint8 else rows.float()
+
+
+def as_pairs(x: Any, z: Any, name: str | None) -> tuple[Tensor, Tensor]:
+    """Both sides as tensors (n, ...), checked unless `name`, what messages call them, is None.
+
+    Raises:
+        UserError: for unequal lengths, nothing, NaN or infinity, constants.
+    """
+    sides = []
+    for side, values in (("x", x), ("z", z)):
+        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        tensor = tensor[:, None] if tensor.ndim == 1 else tensor
+        sides.append(tensor)
+        if name is None:
+            continue
+        if not len(tensor) or not torch.isfinite(tensor.float()).all():
+            raise UserError(f"mine: {name} {side} is empty or holds NaN or infinity")
+        if (tensor == tensor[:1]).all():
+            raise UserError(f"mine: {name} {side} is constant: its mutual information with anything is 0")
+    if len(sides[0]) != len(sides[1]):
+        raise UserError(f"mine: {name} x has {len(sides[0])} rows and z {len(sides[1])}: they must be pairs")
+    return sides[0], sides[1]

@@ -1,0 +1,54 @@
+import csv
+import json
+
+import pytest
+
+from dim import cli
+from dim.mine.experiments import bottleneck
+
+
+def run(tmp_path, *options):
+    cli.main(["mine", "bottleneck", "--epochs", "1", "--output", str(tmp_path), *options])
+
+
+def test_files_table_and_plot_then_only_what_is_missing(tmp_path, capsys, monkeypatch):
+    run(tmp_path, "--seeds", "1")
+    assert "MINE, additive" in capsys.readouterr().out
+    cells = json.loads((tmp_path / "bottleneck-digits.json").read_text())["cells"]
+    assert [cell["setting"]["variant"] for cell in cells] == list(bottleneck.VARIANTS)
+    for cell in cells:
+        result = cell["result"]
+        assert 0 <= result["test_error"] < 90
+        assert result["history"][0]["epoch"] == 0
+        assert ("kl" in result) == (cell["setting"]["variant"] in ("vib", "gaussian"))
+    rows = list(csv.DictReader((tmp_path / "bottleneck-digits.csv").open()))
+    assert {row["published"] for row in rows} == {""}  # the paper has no digits
+    assert (tmp_path / "bottleneck-digits.png").read_bytes().startswith(b"\x89PNG")
+
+    trained, train = [], bottleneck.train
+
+    def recorded(variant, *rest):
+        trained.append((variant, rest[-1]))
+        return train(variant, *rest)
+
+    monkeypatch.setattr(bottleneck, "train", recorded)
+    monkeypatch.setattr(bottleneck, "_plot", lambda path, *_: path)
+    monkeypatch.setattr(bottleneck, "VARIANTS", ("deterministic", "vib"))
+    run(tmp_path, "--seeds", "2")
+    assert trained == [("deterministic", 1), ("vib", 1)]
+    assert json.loads((tmp_path / "bottleneck-digits.json").read_text())["cells"][:5] == cells
+
+
+def test_published_errors_are_named_after_the_variants():
+    assert set(bottleneck.published()) == set(bottleneck.VARIANTS) == set(bottleneck.TITLES)
+    assert bottleneck.published()["additive"] == 1.01
+
+
+@pytest.mark.parametrize(
+    "options", [["--seeds", "0"], ["--root", "nowhere"], ["--learning_rate", "0"], ["--beta", "-1"], ["--epochs", "0"]]
+)
+def test_bad_input_is_one_line(tmp_path, capsys, options):
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, *options)
+    assert stop.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,56 @@
+import csv
+import dataclasses
+import json
+import math
+
+import pytest
+
+from dim import cli
+from dim.mine.experiments import gaussians
+from dim.mine.experiments.measure import Training
+
+TINY = Training(steps=20, batch_size=32, widths=(8,), test_pairs=200, kraskov_pairs=200)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    plan = dataclasses.replace(gaussians.PROTOCOLS["quick"], training=TINY, samples=(200,))
+    monkeypatch.setitem(gaussians.PROTOCOLS, "quick", plan)
+
+
+def test_everything_is_written_once_and_goes_on(tiny, tmp_path, capsys):
+    options = ["mine", "gaussians", "--output", str(tmp_path), "--rho", "[-0.5, 0.0, 0.9]", "--estimators"]
+    cli.main([*options, "[dv, kraskov]"])
+    names = {path.name for path in tmp_path.iterdir()}
+    pictures = {f"gaussians-{plot}.{kind}" for plot in ("rho", "bias", "samples") for kind in ("png", "svg")}
+    assert names == {"gaussians.json", "gaussians.csv"} | pictures
+    rows = list(csv.DictReader((tmp_path / "gaussians.csv").open()))
+    assert len(rows) == 2 * 3 * 2 + 2 * 2
+    assert {float(row["truth"]) for row in rows if row["rho"] == "0.0"} == {0.0}
+    before = json.loads((tmp_path / "gaussians.json").read_text())
+    cli.main([*options, "[dv, nwj, kraskov]"])
+    after = json.loads((tmp_path / "gaussians.json").read_text())
+    assert after["cells"][: len(before["cells"])] == before["cells"]
+    assert len(after["cells"]) == 2 * 3 * 3 + 2 * 3
+    assert "MINE-f (nwj)" in capsys.readouterr().out
+
+
+def test_summaries_are_means_over_seeds():
+    cell = {"size": 2, "rho": 0.5, "estimator": "dv", "truth": 4.0}
+    rows = [{**cell, "estimate": value} for value in (3.9, 4.1, 3.7)]
+    (found,) = gaussians.summary(rows)
+    assert found["mean"] == pytest.approx(3.9)
+    assert found["std"] == pytest.approx(0.2)
+    assert (found["right"], found["seeds"]) == (2, 3)
+    (nothing,) = gaussians.summary([{**cell, "status": "diverged"}])
+    assert math.isnan(nothing["mean"])
+    assert gaussians.tolerance(0.0) == 0.1
+    assert gaussians.tolerance(4.0) == 0.2
+
+
+def test_mistakes_are_one_line(tmp_path, capsys):
+    for options in (["--rho", "[1.0]"], ["--seeds", "0"], ["--estimators", "[mi]"], ["--protocol", "slow"]):
+        with pytest.raises(SystemExit):
+            cli.main(["mine", "gaussians", "--output", str(tmp_path), *options])
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

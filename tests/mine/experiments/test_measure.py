@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from dim.evaluation.progress import silent
+from dim.mine.experiments import measure
+from dim.mine.experiments.measure import Training
+from dim.mine.samplers import Correlated
+
+TINY = Training(steps=150, batch_size=128, learning_rate=1e-2, widths=(32,), test_pairs=5000, kraskov_pairs=1000)
+
+
+@pytest.mark.parametrize("estimator", ["dv", "nwj", "kraskov"])
+def test_estimates_stand_beside_the_truth(estimator):
+    pair = Correlated(0.8, 1)
+    found = measure.estimate(pair, estimator, TINY, 0, torch.device("cpu"), silent)
+    assert found["truth"] == pair.information
+    assert found["error"] == found["estimate"] - pair.information
+    assert abs(found["error"]) < 0.15
+    assert ("standard_error" in found) == (estimator != "kraskov")
+
+
+def test_what_diverges_has_no_estimate():
+    found = measure.estimate(
+        Correlated(0.99, 20),
+        "chi2",
+        Training(steps=5, learning_rate=1e19, widths=(8,), test_pairs=100),
+        0,
+        torch.device("cpu"),
+        silent,
+    )
+    assert found == {"truth": Correlated(0.99, 20).information, "status": "diverged"}
