@@ -18,7 +18,7 @@ from dim.evaluation.features import encode
 from dim.evaluation.progress import Report, bars
 from dim.files import replacing, write_json
 from dim.reporting import charts, pictures
-from dim.reporting.encoders import Trained, prior_of, trained
+from dim.reporting.trained import Trained, prior_of, trained
 from dim.reporting.page import Picture, Section, page, provenance_html, table_html
 from dim.reporting.text import latex, markdown, update_readme
 from dim.reporting.views import in_order, view

@@ -36,7 +36,9 @@ th small.note { color: rgb(var(--below)); opacity: 1; }
 .above { background: rgba(var(--above), var(--depth)); } .below { background: rgba(var(--below), var(--depth)); }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .grid.wide { grid-template-columns: minmax(0, 1fr); }
-.wide figure { overflow-x: auto; } .wide figure img { min-width: 46rem; } .wide figcaption { position: sticky; left: 0; } figure { margin: 0; padding: .6rem; background: var(--card);
+.wide figure { overflow-x: auto; } .wide figure img { min-width: 46rem; }
+.wide figcaption { position: sticky; left: 0; }
+figure { margin: 0; padding: .6rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; } figure img { display: block; max-width: 100%; height: auto;
   margin: 0 auto; background: #fff; border-radius: .25rem; } figcaption { margin-top: .4rem; color: var(--soft);
   font-size: .875rem; } details { margin: .3rem 0; } pre { overflow-x: auto; padding: .6rem; background: var(--card);

@@ -10,7 +10,7 @@ from torch import Tensor
 from dim.adversarial import Prior, sample_prior, to_prior_domain
 from dim.data.dataset import Split
 from dim.plots import figure
-from dim.reporting.encoders import flat_map, nearest, one_of_each_class
+from dim.reporting.trained import flat_map, nearest, one_of_each_class
 
 CLASSES = 10
 """Colours that can be told apart."""

@@ -1,7 +1,7 @@
 import torch
 
 from dim.data.dataset import Split
-from dim.reporting.encoders import flat_map, nearest, one_of_each_class, prior_of
+from dim.reporting.trained import flat_map, nearest, one_of_each_class, prior_of
 
 
 def test_nearest_are_those_of_the_smallest_l1_distance_without_the_query():
