@@ -18,9 +18,9 @@ from dim.evaluation.features import encode
 from dim.evaluation.progress import Report, bars
 from dim.files import replacing, write_json
 from dim.reporting import charts, pictures
-from dim.reporting.trained import Trained, prior_of, trained
 from dim.reporting.page import Picture, Section, page, provenance_html, table_html
 from dim.reporting.text import latex, markdown, update_readme
+from dim.reporting.trained import Trained, prior_of, trained
 from dim.reporting.views import in_order, view
 from dim.reproduction.results import read_all
 
