@@ -28,7 +28,15 @@ RESULTS = {
     "mlp": {"conv": {"accuracy_last_k": 60.0}, "y": {"accuracy_last_k": 50.0, "accuracy_last_k_std": 1.0}},
     "svm": {"y": {"accuracy_all_rows": 41.0, "accuracy": 40.0, "accuracy_std": 0.5}},
     "knn": {"y": {"accuracy": 33.0}},
-    "ndm": {"y": {"estimate": 2.0, "sigmoid": {"estimate": 0.1}}},
+    "ndm": {
+        "y": {
+            "estimate": 2.4,
+            "mean_of_last": 2.0,
+            "spread": 0.3,
+            "ceiling": 9.2,
+            "sigmoid": {"estimate": 0.4, "mean_of_last": 0.1, "spread": 0.2},
+        }
+    },
 }
 
 
@@ -40,8 +48,10 @@ def test_rows_stand_beside_the_paper_s():
     svm = rows["svm", "accuracy", "y"]
     assert (svm["ours"], svm["ours_std"], svm["published"], svm["published_std"]) == (40.0, 0.5, 39.59, 0.01)
     assert rows["knn", "accuracy", "y"]["published"] is None
-    assert rows["ndm", "estimate", "y"]["published"] == 1.62
-    assert rows["ndm", "sigmoid", "y"]["ours"] == 0.1
+    assert (rows["ndm", "mean_of_last", "y"]["ours"], rows["ndm", "mean_of_last", "y"]["ours_std"]) == (2.0, 0.3)
+    assert rows["ndm", "mean_of_last", "y"]["published"] == 1.62
+    assert (rows["ndm", "sigmoid", "y"]["ours"], rows["ndm", "sigmoid", "y"]["ours_std"]) == (0.1, 0.2)
+    assert (rows["ndm", "ceiling", "y"]["ours"], rows["ndm", "ceiling", "y"]["published"]) == (9.2, None)
     assert rows["classifier", "accuracy", "y"]["published"] is None
 
 
