@@ -136,7 +136,7 @@ def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
         "ndm": 3.0,
         "ndm_sigmoid": 0.3,
     }
-    assert rows["VAE"]["ours"]["svm_y"]["over"] == "repetitions with one seed"
+    assert rows["VAE"]["ours"]["svm_y"]["over"] == "within one seed"
 
 
 def test_the_grids_of_figures_are_runs_of_their_own(dim):

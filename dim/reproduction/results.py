@@ -57,7 +57,7 @@ def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str,
 
 
 def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict[str, Any] | None:
-    """Mean and deviation over seeds; of a single one, the deviation of its own repetitions if it has any."""
+    """Mean and deviation over seeds; of a single one, its own deviation (over repetitions, or last evaluations) if it has any."""
     found = [cells[cell] for cells in measured if cell in cells]
     if not found:
         return None
@@ -65,7 +65,7 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
     if len(values) > 1:
         return {"mean": statistics.fmean(values), "std": statistics.stdev(values), "over": f"{len(values)} seeds"}
     own = found[0].get("std")
-    return {"mean": values[0], "std": own, "over": "one seed" if own is None else "repetitions with one seed"}
+    return {"mean": values[0], "std": own, "over": "one seed" if own is None else "within one seed"}
 
 
 def _seed(run: Run) -> dict[str, Any]:
@@ -84,16 +84,15 @@ def _seed(run: Run) -> dict[str, Any]:
 
 
 def _cells(results: Results) -> dict[str, dict[str, float]]:
-    """evaluation/metric/layer -> value, and its deviation over repetitions where it has one."""
+    """evaluation/metric/layer -> value, and its deviation where it has one."""
     cells = {}
     for evaluation, metric in tables.CELLS:
         for layer, metrics in results.get(evaluation, {}).items():
             if metric in metrics:
-                value = metrics[metric]
-                cell = {"value": value["estimate"] if isinstance(value, dict) else value}
-                if metrics.get(f"{metric}_std") is not None:
-                    cell["std"] = metrics[f"{metric}_std"]
-                cells[f"{evaluation}/{metric}/{layer}"] = cell
+                value, deviation = tables.measured(metrics, metric)
+                cells[f"{evaluation}/{metric}/{layer}"] = {"value": value} | (
+                    {} if deviation is None else {"std": deviation}
+                )
     return cells
 
 

@@ -51,17 +51,16 @@ def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
     return {name: found[name] for name in names}
 
 
-def _value(value: Any) -> Any:
-    """A metric, or the main one of a nested result."""
-    return value.get("mean_of_last", value.get("accuracy")) if isinstance(value, dict) else value
+def measured(metrics: dict[str, Any], metric: str) -> tuple[float, float | None]:
+    """A metric's value (the main one of a nested result) and its deviation.
 
-
-def _deviation(metrics: dict[str, Any], metric: str) -> float | None:
-    """Over seeds, else over an estimate's last evaluations."""
-    if f"{metric}_std" in metrics:
-        return metrics[f"{metric}_std"]
-    nested = metrics[metric] if isinstance(metrics[metric], dict) else metrics if metric == "mean_of_last" else {}
-    return nested.get("mean_of_last_std", nested.get("accuracy_std", nested.get("spread")))
+    The deviation is over seeds or repetitions, else over an estimate's last evaluations, else None.
+    """
+    value = metrics[metric]
+    if isinstance(value, dict):
+        return measured(value, "mean_of_last")
+    spread = metrics.get("spread") if metric == "mean_of_last" else None
+    return value, metrics.get(f"{metric}_std", spread)
 
 
 def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]]:
@@ -71,7 +70,7 @@ def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]
         for layer, metrics in results.get(evaluation, {}).items():
             if metric not in metrics:
                 continue
-            ours = _value(metrics[metric])
+            ours, ours_std = measured(metrics, metric)
             for source, paper in _published(place, data, config, layer):
                 mean, deviation = paper if isinstance(paper, list) else (paper, None)
                 table.append(
@@ -81,7 +80,7 @@ def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]
                         "label": label.format(table=source.replace("table", "table ")),
                         "layer": layer,
                         "ours": ours,
-                        "ours_std": _deviation(metrics, metric),
+                        "ours_std": ours_std,
                         "published": mean,
                         "published_std": deviation,
                         "difference": None if mean is None else ours - mean,
