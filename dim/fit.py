@@ -18,6 +18,8 @@ from dim.callbacks import FeatureWriter, Pictures, PlainProgress, RunCheckpoint
 from dim.errors import UserError
 from dim.files import replacing
 from dim.models import Model
+from dim.models.base import NOT_FINITE
+from dim.monitoring import CodeWatch, OnlineProbe, Summary, VitalSigns, boards
 
 CONFIG, LOGS = "config.yaml", "logs"
 
@@ -46,6 +48,8 @@ class SaveRunConfig(SaveConfigCallback):
                 path.unlink()
             with replacing(self.folder / CONFIG, "w") as file:
                 file.write(self.text)
+            for board in boards(trainer):
+                board.add_text("config", "```yaml\n" + self.text + "```")
             self.text = ""
 
 
@@ -58,6 +62,8 @@ class Cli(LightningCLI):
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Pictures, "pictures")
+        parser.add_lightning_class_args(OnlineProbe, "probe")
+        parser.add_lightning_class_args(CodeWatch, "codes")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def _parse_ckpt_path(self) -> None:
@@ -122,9 +128,10 @@ class Cli(LightningCLI):
             checkpoints.AtomicCheckpointIO(),
         ]
         if trainer.get("logger") in (None, True):
-            fitting = self.subcommand == "fit"
-            kwargs["logger"] = TensorBoardLogger(str(run), name="", version=LOGS) if fitting else False
-        self.trainer_defaults["callbacks"] = [*self._progress(trainer), FeatureWriter()]
+            # Summary writes the hyper-parameters, beside the final numbers.
+            logger = TensorBoardLogger(str(run), name="", version=LOGS, default_hp_metric=False)
+            kwargs["logger"] = logger if self.subcommand == "fit" else False
+        self.trainer_defaults["callbacks"] = [*self._progress(trainer), FeatureWriter(), VitalSigns(), Summary()]
         self.save_config_kwargs = {
             "folder": run,
             "replaced": self._files(run) if options.overwrite and not options.ckpt_path else [],
@@ -135,7 +142,8 @@ class Cli(LightningCLI):
     @staticmethod
     def _files(run: Path) -> list[Path]:
         """What an earlier run left, listed before the new one's logger begins to write."""
-        return [path for name in (checkpoints.FOLDER, LOGS) for path in (run / name).rglob("*") if path.is_file()]
+        places = [*(run / checkpoints.FOLDER).rglob("*"), *(run / LOGS).rglob("*"), run / NOT_FINITE]
+        return [path for path in places if path.is_file()]
 
     def _progress(self, trainer: Any) -> list[Callback]:
         if trainer.get("enable_progress_bar") is False:

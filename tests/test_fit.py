@@ -79,7 +79,7 @@ def test_a_run_stopped_within_an_epoch_and_resumed_ends_with_the_same_bits(model
     train(tmp_path / "parts", *MODELS[model], "--ckpt_path", "last")
     whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
     assert whole["global_step"] == parts["global_step"] == 8
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
         assert equal(whole[part], parts[part]), part
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,8 +15,13 @@ from torch import Tensor
 from dim import distributed
 from dim.data.loader import Batch
 from dim.errors import UserError
+from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
+
+NEVER = torch.iinfo(torch.int64).max
+NOT_FINITE = "not-finite.json"
+"""File in a run's folder that names the images of a batch whose loss was not finite."""
 
 
 class Step(NamedTuple):
@@ -63,6 +69,7 @@ class Model(pl.LightningModule):
         self.rng = torch.Generator()
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
+        self._unchecked: list[tuple[int, Tensor]] = []
         if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
@@ -110,7 +117,7 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.reseed(self.current_epoch, batch_idx)
         step = self.losses(batch)
-        self._guard(step.losses)
+        self._guard(step.losses, batch.indices)
         total = torch.stack(list(step.losses.values())).sum()
         self._log("train", total, step)
         return total
@@ -136,7 +143,7 @@ class Model(pl.LightningModule):
         named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
         self.log_dict(named, sync_dist=stage != "train", **options)
 
-    def _guard(self, losses: dict[str, Tensor]) -> None:
+    def _guard(self, losses: dict[str, Tensor], indices: Tensor) -> None:
         """Notes the first step at which a loss is not finite, and stops there.
 
         Off the CPU looking at a number waits for the device, so there the step is remembered on the device and
@@ -145,9 +152,10 @@ class Model(pl.LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         finite = torch.stack([loss.detach().isfinite() for loss in losses.values()])
         if self._first_bad_step is None:
-            self._first_bad_step = torch.full_like(finite, torch.iinfo(torch.int64).max, dtype=torch.int64)
+            self._first_bad_step = torch.full_like(finite, NEVER, dtype=torch.int64)
         self._first_bad_step = torch.where(finite, self._first_bad_step, self._first_bad_step.clamp(max=step))
         self._loss_names = list(losses)
+        self._unchecked.append((step, indices))
         every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
         if finite.device.type == "cpu" or step % every == 0:
             self._stop_if_not_finite()
@@ -158,11 +166,23 @@ class Model(pl.LightningModule):
         # One process alone must not stop: the others would wait for it.
         first = distributed.gather(self._first_bad_step[None]).amin(0).tolist()
         for name, step in zip(self._loss_names, first, strict=True):
-            if step < torch.iinfo(torch.int64).max:
+            if step < NEVER:
+                where = self._keep_indices(name, step)
                 raise UserError(
-                    f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact; lower the "
-                    "learning rate, or use an objective in the log domain (dv, jsd, infonce) if it has one"
+                    f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact, the batch's image "
+                    f"numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, jsd, "
+                    "infonce) if it has one"
                 )
+        self._unchecked.clear()
+
+    def _keep_indices(self, name: str, step: int) -> Path:
+        """Writes which images made a loss that is not finite, over all processes."""
+        path = Path(self.trainer.default_root_dir) / NOT_FINITE
+        indices = distributed.gather(dict(self._unchecked)[step])
+        if self.trainer.is_global_zero:
+            found = {"step": step, "epoch": self.current_epoch, "loss": name, "indices": indices.tolist()}
+            write_json(path, found)
+        return path
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._stop_if_not_finite()

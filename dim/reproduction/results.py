@@ -57,7 +57,7 @@ def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str,
 
 
 def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict[str, Any] | None:
-    """Mean and deviation over seeds; of a single one, its own deviation (over repetitions, or last evaluations) if it has any."""
+    """Mean and deviation over seeds; of a single one, its own over repetitions or last evaluations, if it has any."""
     found = [cells[cell] for cells in measured if cell in cells]
     if not found:
         return None

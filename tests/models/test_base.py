@@ -1,4 +1,5 @@
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,27 +9,32 @@ from dim.errors import UserError
 from dim.models import Supervised
 
 
-def attach(model, step=0, every=50):
+def attach(model, folder, step=0, every=50):
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
-    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every)
+    about = {"default_root_dir": str(folder), "is_global_zero": True, "current_epoch": 2}
+    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every, **about)
     model._fabric = None
     return model
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step():
-    model = attach(Supervised(), step=17)
-    model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(2.0)})
+def test_a_loss_that_is_not_finite_is_named_with_its_step_and_images(tmp_path):
+    model = attach(Supervised(), tmp_path, step=17)
+    indices = torch.tensor([5, 3])
+    model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(2.0)}, torch.tensor([1, 2]))
     with pytest.raises(UserError, match="the loss 'other' is not finite at step 17"):
-        model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))})
+        model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))}, indices)
+    kept = json.loads((tmp_path / "not-finite.json").read_text())
+    assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": [5, 3]}
 
 
-def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written():
-    model = attach(Supervised(), step=17)
-    model._guard({"loss": torch.tensor(1.0)})
+def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written(tmp_path):
+    model = attach(Supervised(), tmp_path, step=12)
+    model._guard({"loss": torch.tensor(1.0)}, torch.tensor([4]))
     # As on a device whose numbers were not looked at yet.
-    model._first_bad_step = torch.tensor([12])
+    model._first_bad_step, model._unchecked = torch.tensor([12]), [(12, torch.tensor([4])), (13, torch.tensor([6]))]
     with pytest.raises(UserError, match="'loss' is not finite at step 12"):
         model.on_save_checkpoint({})
+    assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [4]
 
 
 def test_only_deep_infomax_takes_a_map_of_global_vectors():

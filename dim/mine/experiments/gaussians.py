@@ -72,9 +72,9 @@ def gaussians(
     """Estimates the information of Gaussian pairs, componentwise correlated, and shows estimates beside the truth.
 
     MINE trains on fresh pairs at each step and reports on 100,000 others. jsd is a critic that learns by the
-    Jensen-Shannon objective, without exponentials, and reports DV, its own having no estimate. Kraskov's estimator is given one sample. The
-    plot of consistency instead gives each estimator n pairs in all, which MINE splits into training, stopping and
-    reporting. Run again, only what is missing is estimated.
+    Jensen-Shannon objective, without exponentials, and reports DV, its own having no estimate. Kraskov's estimator is
+    given one sample. The plot of consistency instead gives each estimator n pairs in all, which MINE splits into
+    training, stopping and reporting. Run again, only what is missing is estimated.
 
     Args:
         protocol: quick takes minutes on two cores (one seed, four estimators), full hours (five seeds, seven).

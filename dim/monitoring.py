@@ -1,0 +1,231 @@
+"""What TensorBoard shows of a run beside the losses: online probes, vital signs, the code, and a summary at the end."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from dim import distributed
+from dim.data.datamodule import ImageData
+from dim.data.loader import Batch
+from dim.errors import UserError
+from dim.evaluation.features import encode
+from dim.evaluation.spectrum import spectrum
+from dim.models import Model
+
+
+def due(trainer: pl.Trainer, step: int) -> bool:
+    """Whether logs are written after so many steps."""
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(trainer.loggers) and step % every == 0
+
+
+def boards(trainer: pl.Trainer) -> list[Any]:
+    """The TensorBoard writers of the process that writes."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+class OnlineProbe(Callback):
+    """A linear classifier on each layer, trained beside the model on detached features, which it never changes.
+
+    It sees the features of the training batch's first pass through the encoder, standardised by batch statistics, and
+    is scored on each batch before it learns from it. Logged as `probe/LAYER`, the share of images recognised since the
+    last log. It watches whether features get better; what they are worth, `dim evaluate` says.
+
+    Args:
+        layers: which of the encoder's; none turns the probe off.
+        learning_rate: of its Adam.
+
+    Raises:
+        UserError: the encoder has no such layer.
+    """
+
+    def __init__(self, layers: Sequence[str] = ("conv", "fc", "y"), learning_rate: float = 1e-3) -> None:
+        self.layers, self.learning_rate = tuple(layers), learning_rate
+        self.heads = nn.ModuleDict()
+        self.optimiser: torch.optim.Optimizer | None = None
+        self._features: dict[str, Tensor] | None = None
+        self._hook: Any = None
+        self._correct: Tensor | None = None
+        self._seen = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" or not self.layers:
+            return
+        assert isinstance(pl_module, Model)
+        shapes = pl_module.encoder.shapes()
+        for layer in self.layers:
+            if layer not in shapes:
+                raise UserError(f"probe.layers: the encoder has no layer '{layer}'; it has {', '.join(shapes)}")
+        classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
+        sizes = {layer: int(torch.Size(shapes[layer]).numel()) for layer in self.layers}
+        self.heads = nn.ModuleDict({layer: _head(size, classes) for layer, size in sizes.items()})
+        self.heads.to(trainer.strategy.root_device)
+        self.optimiser = torch.optim.Adam(self.heads.parameters(), self.learning_rate, fused=True)
+        self._correct = torch.zeros(len(self.layers), device=trainer.strategy.root_device)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.heads:
+            assert isinstance(pl_module, Model)
+            self._hook = pl_module.encoder.register_forward_hook(self._catch)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _catch(self, module: nn.Module, inputs: Any, outputs: dict[str, Tensor]) -> None:
+        if module.training and self._features is None:
+            self._features = {layer: outputs[layer].detach() for layer in self.layers}
+
+    @torch.enable_grad()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        features, self._features = self._features, None
+        if features is None or len(batch.labels) < 2:  # batch statistics need two images
+            return
+        self._learn(features, batch)
+        if due(trainer, trainer.global_step):
+            self._log(pl_module)
+
+    def _learn(self, features: dict[str, Tensor], batch: Batch) -> None:
+        assert self.optimiser is not None
+        assert self._correct is not None
+        logits = [self.heads[layer](features[layer].flatten(1).float()) for layer in self.layers]
+        loss = torch.stack([cross_entropy(each, batch.labels) for each in logits]).sum()
+        self._correct += torch.stack([(each.detach().argmax(1) == batch.labels).sum() for each in logits])
+        self._seen += len(batch.labels)
+        self.optimiser.zero_grad()
+        loss.backward()
+        if distributed.size() > 1:
+            for gradient in [p.grad for p in self.heads.parameters() if p.grad is not None]:
+                dist.all_reduce(gradient)
+                gradient /= distributed.size()
+        self.optimiser.step()
+
+    def _log(self, pl_module: pl.LightningModule) -> None:
+        assert self._correct is not None
+        for layer, share in zip(
+            self.layers, distributed.total(self._correct) / (self._seen * distributed.size()), strict=True
+        ):
+            pl_module.log(f"probe/{layer}", share, prog_bar=layer == self.layers[-1], batch_size=1)
+        self._correct = torch.zeros_like(self._correct)
+        self._seen = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.optimiser is None:
+            return {}
+        counts = {"correct": self._correct, "seen": self._seen}
+        return {"heads": self.heads.state_dict(), "optimiser": self.optimiser.state_dict(), **counts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.optimiser is not None and state_dict.get("heads", {}).keys() == self.heads.state_dict().keys():
+            assert self._correct is not None
+            self.heads.load_state_dict(state_dict["heads"])
+            self.optimiser.load_state_dict(state_dict["optimiser"])
+            self._correct, self._seen = state_dict["correct"].to(self._correct.device), state_dict["seen"]
+
+
+def _head(size: int, classes: int) -> nn.Sequential:
+    """Starts at zero: nothing is drawn, and the model's random numbers stay what they are without it."""
+    linear = nn.utils.skip_init(nn.Linear, size, classes)
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(nn.BatchNorm1d(size, affine=False), linear)
+
+
+class VitalSigns(Callback):
+    """Learning rate, gradient norm and images a second of all processes, whenever logs are written."""
+
+    def __init__(self) -> None:
+        self._since: tuple[int, float] | None = None
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if due(trainer, trainer.global_step + 1):
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            pl_module.log("watch/gradient_norm", nn.utils.get_total_norm(gradients))
+            pl_module.log("watch/learning_rate", optimizer.param_groups[0]["lr"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        if not due(trainer, trainer.global_step):
+            return
+        # Where work is queued on a device, what was written at the last log has waited for it, as this will.
+        now, before = (trainer.global_step, time.monotonic()), self._since
+        self._since = now
+        if before is not None:
+            images = (now[0] - before[0]) * len(batch.images) * trainer.world_size
+            pl_module.log("watch/images_per_second", images / (now[1] - before[1]), batch_size=1)
+
+
+class CodeWatch(Callback):
+    """Y of the same test images after each epoch: histogram and effective rank; at the end, the embedding projector.
+
+    Args:
+        images: number of test images; 0 turns it off.
+    """
+
+    def __init__(self, images: int = 1000) -> None:
+        self.images = images
+
+    def _codes(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
+        assert isinstance(pl_module, Model)
+        images = _data(trainer).dataset.test.images[: self.images]
+        return encode(pl_module.encoder, images, ("y",), output_device="cpu")["y"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.images:
+            return
+        for board in boards(trainer):
+            codes = self._codes(trainer, pl_module)
+            board.add_histogram("code/y", codes, trainer.global_step)
+            try:
+                board.add_scalar("code/effective_rank", spectrum(codes)["effective_rank"], trainer.global_step)
+            except UserError:  # every image has the same code
+                board.add_scalar("code/effective_rank", 0.0, trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.images:
+            return
+        dataset = _data(trainer).dataset
+        names = [dataset.classes[label] for label in dataset.test.labels[: self.images].tolist()]
+        thumbnails = dataset.test.images[: self.images].cpu().float() / 255
+        for board in boards(trainer):
+            board.add_embedding(self._codes(trainer, pl_module), names, thumbnails, trainer.global_step, tag="y")
+
+
+class Summary(Callback):
+    """The hyper-parameters beside the final losses and probe accuracies: TensorBoard's HPARAMS tab."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        final = {
+            f"final/{name}": float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train/", "probe/", "validation/"))
+        }
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and final:
+                options = {**dict(pl_module.hparams), **dict(_data(trainer).hparams), "model": type(pl_module).__name__}
+                logger.log_hyperparams(options, final)
+
+
+def _data(trainer: pl.Trainer) -> ImageData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, ImageData)
+    return data

@@ -1,0 +1,98 @@
+"""What a run shows in TensorBoard, on real digits."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dim import fit
+from dim.errors import UserError
+from dim.monitoring import OnlineProbe
+
+RUN = "digits/run"
+SMALL = "--model DeepInfoMax --model.units 32 --model.code_size 16 --model.width 32 --model.learning_rate 1e-3"
+
+
+def train(folder, *options, epochs=2):
+    data = "--data ImageData --data.source digits --data.batch_size 64 --trainer.log_every_n_steps 10"
+    where = f"--trainer.accelerator cpu --trainer.max_epochs {epochs} --runs {folder}"
+    fit.run("fit", [*f"{data} {where} {SMALL}".split(), *options])
+    return torch.load(folder / RUN / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    return folder / RUN, train(folder)
+
+
+@pytest.fixture(scope="module")
+def board(watched):
+    events = EventAccumulator(str(watched[0] / "logs"), {"tensors": 0, "scalars": 0, "histograms": 0})
+    events.Reload()
+    return events
+
+
+def test_scalars_tell_of_losses_information_probes_and_speed(board):
+    scalars = set(board.Tags()["scalars"])
+    assert {"train/loss", "train/local", "train/local_nats", "train/prior"} <= scalars
+    assert {"probe/conv", "probe/fc", "probe/y", "code/effective_rank"} <= scalars
+    assert {"watch/gradient_norm", "watch/learning_rate", "watch/images_per_second"} <= scalars
+    assert board.Scalars("watch/learning_rate")[0].value == pytest.approx(1e-3)
+    assert all(point.value > 0 for point in board.Scalars("watch/images_per_second"))
+    assert all(1 <= point.value <= 16 for point in board.Scalars("code/effective_rank"))
+
+
+def test_the_probe_learns_the_digits(board):
+    for layer in ("conv", "fc", "y"):
+        first, *_, last = [point.value for point in board.Scalars(f"probe/{layer}")]
+        assert last > max(0.5, first), layer
+
+
+def test_codes_config_and_hyper_parameters_are_there(board, watched):
+    assert board.Tags()["histograms"] == ["code/y"]
+    assert "learning_rate: 0.001" in board.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert list((watched[0] / "logs").glob("**/sprite.png"))
+    summaries = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"learning_rate" in summaries
+    assert "final/probe/y" in board.Tags()["scalars"]
+
+
+def test_the_model_does_not_feel_that_it_is_watched(watched, tmp_path):
+    alone = train(tmp_path, "--probe.layers", "[]", "--codes.images", "0", "--trainer.logger", "false")
+    assert all(torch.equal(value, watched[1]["state_dict"][name]) for name, value in alone["state_dict"].items())
+    assert "seen" not in str(alone["callbacks"])
+
+
+def test_a_probe_on_a_layer_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no layer 'conv9'; it has local, conv, fc, y"):
+        train(tmp_path, "--probe.layers", "[conv9]")
+
+
+def test_a_step_is_softmax_regression_on_standardised_features():
+    torch.manual_seed(0)
+    encoder = torch.nn.Module()
+    encoder.shapes = lambda: {"y": (3,)}
+    module = fit.Model.__new__(fit.Model)
+    torch.nn.Module.__init__(module)
+    module.encoder = encoder
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(num_classes=4), strategy=device)
+    probe = OnlineProbe(("y",), learning_rate=0.1)
+    probe.setup(trainer, module, "fit")
+    features, labels = torch.randn(8, 3), torch.randint(4, (8,))
+    probe._learn({"y": features}, SimpleNamespace(labels=labels))
+    standard = ((features - features.mean(0)) / (features.var(0, correction=0) + 1e-5).sqrt()).double()
+    # Softmax at zero weights is uniform; Adam's first step moves by the rate against the gradient's sign.
+    gradient = (torch.full((8, 4), 0.25).double() - torch.nn.functional.one_hot(labels, 4)).T @ standard / 8
+    assert torch.allclose(probe.heads["y"][1].weight.double(), -0.1 * gradient.sign(), atol=1e-5)
+    state = copy.deepcopy(probe.state_dict())
+    probe._learn({"y": features}, SimpleNamespace(labels=labels))
+    again = OnlineProbe(("y",), learning_rate=0.1)
+    again.setup(trainer, module, "fit")
+    again.load_state_dict(state)
+    again._learn({"y": features}, SimpleNamespace(labels=labels))
+    assert torch.equal(again.heads["y"][1].weight, probe.heads["y"][1].weight)
+    assert again._seen == probe._seen == 16
