@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentError
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -20,8 +21,16 @@ from dim.files import replacing
 from dim.models import Model
 from dim.models.base import NOT_FINITE
 from dim.monitoring import CodeWatch, OnlineProbe, Summary, VitalSigns, boards
+from dim.suggestions import clearer
 
 CONFIG, LOGS = "config.yaml", "logs"
+CALLBACKS: dict[str, type[Callback]] = {
+    "checkpoint": RunCheckpoint,
+    "pictures": Pictures,
+    "probe": OnlineProbe,
+    "codes": CodeWatch,
+}
+"""Callbacks with options of their own on the command line."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -60,10 +69,8 @@ class Cli(LightningCLI):
         parser.add_argument("--name", default="run", help="name of the run; the configs give their own")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs live: RUNS/DATA/NAME")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
-        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(Pictures, "pictures")
-        parser.add_lightning_class_args(OnlineProbe, "probe")
-        parser.add_lightning_class_args(CodeWatch, "codes")
+        for name, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, name)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def _parse_ckpt_path(self) -> None:
@@ -177,14 +184,19 @@ def run(command: str, arguments: list[str]) -> None:
     # LightningCLI reads the command line itself, and so do the processes that a multi-device run starts.
     sys.argv = [sys.argv[0], command, *arguments]
     options: dict[str, Any] = {"exit_on_error": False}
-    Cli(
-        Model,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        save_config_callback=SaveRunConfig,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
-    )
+    try:
+        Cli(
+            Model,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=SaveRunConfig,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
+        )
+    except ArgumentError as error:
+        own = ("config", "name", "runs", "overwrite", "seed_everything", "model", "data", "ckpt_path")
+        groups = dict.fromkeys(own) | {"trainer": Trainer, **CALLBACKS}
+        raise UserError(clearer(str(error), groups)) from error

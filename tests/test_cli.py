@@ -35,7 +35,7 @@ def test_module_is_the_command():
         (["evaluate", "nowhere"], "nowhere does not exist"),
         (["evaluate", "nowhere", "--protocol", "slow"], "protocol"),
         (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["fit", "--model", "DeepInfoMax", "--model.alfa", "1"], "alfa"),
+        (["fit", "--model", "DeepInfoMax", "--model.alfa", "1"], "no option 'alfa': did you mean 'alpha'?"),
         (["fit", "--trainer.max_epochs", "many", "--model", "DeepInfoMax", "--data", "ImageData"], "max_epochs"),
         (["test", "--model", "DeepInfoMax", "--data", "ImageData"], "needs --ckpt_path"),
         (["fit", "--model", "DeepInfoMax", "--model.alpha", "0", "--model.beta", "0", "--data", "ImageData"], "both 0"),
