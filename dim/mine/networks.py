@@ -9,15 +9,17 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 CriticName = Literal["concat", "separable"]
+Activation = Literal["relu", "elu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
 PAIRS_AT_ONCE = 1 << 14
 """Pairs whose activations a concatenation critic holds; those of more pairs are computed again for the gradient."""
 
 
-def perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+def perceptron(sizes: tuple[int, ...], activation: Activation = "relu") -> nn.Sequential:
+    """Linear layers with an activation between them."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -51,13 +53,16 @@ class ConcatNetwork(StatisticsNetwork):
         features: their size.
         z_size: size of z.
         widths: hidden widths of the perceptron.
+        activation: between its layers.
     """
 
-    def __init__(self, embed: nn.Module, features: int, z_size: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, embed: nn.Module, features: int, z_size: int, widths: tuple[int, ...], activation: Activation = "relu"
+    ) -> None:
         super().__init__()
         self.embed, self.features = embed, features
         self.joint = nn.Linear(features + z_size, widths[0])
-        self.rest = nn.Sequential(nn.ReLU(), *perceptron((*widths, 1)))
+        self.rest = nn.Sequential(ACTIVATIONS[activation](), *perceptron((*widths, 1), activation))
 
     def queries(self, z: Tensor) -> Tensor:
         return linear(z, self.joint.weight[:, self.features :], self.joint.bias)
@@ -124,22 +129,28 @@ def image_embedding(image_size: int, channels: int) -> nn.Sequential:
 
 
 def statistics_network(
-    critic: CriticName, x_shape: tuple[int, ...], z_size: int, widths: tuple[int, ...], units: int
+    critic: CriticName,
+    x_shape: tuple[int, ...],
+    z_size: int,
+    widths: tuple[int, ...],
+    units: int,
+    activation: Activation = "relu",
 ) -> StatisticsNetwork:
     """A critic for vectors x (D,) or images (C, S, S).
 
     Args:
         widths: hidden widths of the perceptrons on vectors; with images the joint one is the lab's, 512-128.
         units: size of the embeddings of a separable critic.
+        activation: of the perceptrons on vectors.
     """
     image = len(x_shape) == 3
     if critic == "concat":
         if image:
             return ConcatNetwork(image_embedding(x_shape[1], x_shape[0]), 256, z_size, (512, 128))
-        return ConcatNetwork(nn.Identity(), x_shape[0], z_size, widths)
+        return ConcatNetwork(nn.Identity(), x_shape[0], z_size, widths, activation)
     x_network = (
         nn.Sequential(image_embedding(x_shape[1], x_shape[0]), nn.Linear(256, units))
         if image
-        else perceptron((x_shape[0], *widths, units))
+        else perceptron((x_shape[0], *widths, units), activation)
     )
-    return SeparableNetwork(x_network, perceptron((z_size, *widths, units)))
+    return SeparableNetwork(x_network, perceptron((z_size, *widths, units), activation))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,7 @@ class Plan:
 PROTOCOLS = {
     "quick": Plan(Training(), ("dv", "jsd", "nwj", "kraskov"), 1, (500, 2000, 8000), 1),
     "full": Plan(
-        Training(steps=3000, kraskov_pairs=10_000),
+        Training(steps=2000, kraskov_pairs=10_000),
         ("dv", "jsd", "nwj", "infonce", "js", "smile", "kraskov"),
         5,
         (250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000),
@@ -137,6 +138,7 @@ def _from_sample(
     mine = MINE(
         bound=setting["estimator"],
         widths=training.widths,
+        activation=training.activation,
         negatives=training.negatives,
         batch_size=min(training.batch_size, max(32, len(x) // 20)),
         learning_rate=training.learning_rate,
@@ -145,7 +147,10 @@ def _from_sample(
         device=device,
         progress=progress,
     )
-    mine.fit(x, z)
+    with warnings.catch_warnings():
+        # The plot shows how far small samples go.
+        warnings.filterwarnings("ignore", message="mine:")
+        mine.fit(x, z)
     return measure.result(pair, mine.estimate_, mine.standard_error_)
 
 
