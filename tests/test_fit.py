@@ -214,3 +214,17 @@ def test_two_processes_complete_a_fit_and_an_evaluation_reads_it(tmp_path):
     done = subprocess.run(evaluated, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "MLP probe" in done.stdout
+
+
+def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):
+    job = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "a", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    command = [*QUICK, "--model", "Supervised", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dim", "fit", *command, "--runs", str(tmp_path)],
+        env={**os.environ, **job, "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "2 processes were asked for, but the cluster's job has 1" in done.stderr
+    assert not (tmp_path / RUN / "checkpoints").exists()

@@ -86,6 +86,12 @@ class Model(pl.LightningModule):
         return self.encoder(images)
 
     def setup(self, stage: str) -> None:
+        asked = self.trainer.num_devices * self.trainer.num_nodes
+        if self.trainer.world_size != asked:  # Lightning goes on without a word
+            raise UserError(
+                f"{asked} processes were asked for, but the cluster's job has {self.trainer.world_size}: make its "
+                "tasks as many (srun --ntasks-per-node), or set --trainer.devices"
+            )
         datamodule = getattr(self.trainer, "datamodule", None)
         size = getattr(datamodule, "image_size", self.encoder.image_size)
         if size != self.encoder.image_size:

@@ -92,6 +92,10 @@ class Slurm:
     system: Literal["slurm", "local", "debug"] = "slurm"
 
 
+ALONE = {"SLURM_JOB_NAME": "interactive"}
+"""Keeps Lightning, in a job of one task, from taking that task for all processes there are: it starts one a device."""
+
+
 class Cluster:
     """One job a run, through submitit; jobs share the file system, so that results lie where a machine leaves them.
 
@@ -124,7 +128,7 @@ class Cluster:
 
     def run(self, runs: Sequence[Run], retrain: bool, watch: Watch, done: Done) -> None:
         for run in runs:
-            self.jobs[run] = self.executor.submit(attempt, run, retrain)
+            self.jobs[run] = self.executor.submit(attempt, run, retrain, ALONE)
         waiting = dict(self.jobs)
         while waiting and self.signal is None:
             for run, job in list(waiting.items()):

@@ -53,6 +53,7 @@ def test_runs_become_jobs_of_a_cluster(places, processes, tmp_path):
     cluster.run(runs, False, unwatched, outcomes.__setitem__)
     assert [outcomes[run].status for run in runs] == ["done", "done"]
     assert len(processes.commands) == 4
+    assert {environment["SLURM_JOB_NAME"] for environment in processes.environments} == {"interactive"}
 
 
 def test_jobs_in_processes_of_their_own_tell_how_they_ended(places, tmp_path):
