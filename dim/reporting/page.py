@@ -101,13 +101,16 @@ def table_html(table: View) -> str:
     """A table with differences coloured; each row's name leads to what made it."""
     head = "".join(f'<th scope="col">{escape(COLUMNS[column])}</th>' for column in table.columns)
     rows = []
-    for label, epochs, seeds, cells, note in table.rows:
-        name = f'<a href="#{anchor(table.key, label)}">{escape(label)}</a>' if seeds != "0" else escape(label)
-        trained = f"<small>{escape(_amount(epochs, 'epoch'))}, {_amount(seeds, 'seed')}</small>" if seeds != "0" else ""
-        words = f"{name}{trained}{f'<small class=note>{escape(note)}</small>' if note else ''}"
-        numbers = "".join(_cell_html(cells.get(column)) for column in table.columns)
+    for row in table.rows:
+        name, trained = escape(row.label), ""
+        if row.seeds:
+            name = f'<a href="#{anchor(table.key, row.label)}">{name}</a>'
+            trained = f"{_amount(row.epochs or 0, 'epoch')}, {row.cost[1]} min, {_amount(row.seeds, 'seed')}"
+            trained = f"<small>{escape(trained)}</small>"
+        words = f"{name}{trained}{f'<small class=note>{escape(row.note)}</small>' if row.note else ''}"
+        numbers = "".join(_cell_html(row.cells.get(column)) for column in table.columns)
         rows.append(f'<tr><th scope="row">{words}</th>{numbers}</tr>')
-    published = any(cell.published is not None for _, _, _, cells, _ in table.rows for cell in cells.values())
+    published = any(cell.published is not None for row in table.rows for cell in row.cells.values())
     key = (
         ", the difference from the paper and the published number" if published else "; nothing to compare is published"
     )
@@ -118,8 +121,8 @@ def table_html(table: View) -> str:
     )
 
 
-def _amount(count: str, what: str) -> str:
-    return f"{count} {what}" if count == "1" else f"{count} {what}s"
+def _amount(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _cell_html(cell: Cell | None) -> str:

@@ -6,18 +6,18 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.files import replacing
-from dim.reporting.views import COLUMNS, Cell, View, in_order, view
+from dim.reporting.views import COLUMNS, COST, Cell, View, in_order, view
 
 BEGIN, END = "<!-- results: written by `dim report --readme`; do not edit -->", "<!-- end of results -->"
 
 
 def markdown(table: View) -> str:
     """`published / ours (difference)` in each cell."""
-    header = ["row", "epochs", "seeds", *(COLUMNS[column] for column in table.columns)]
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * 3}{'---:|' * len(table.columns)}"]
-    for label, epochs, seeds, cells, note in table.rows:
-        words = [label + (f" ({note})" if note else ""), epochs, seeds]
-        words += [_markdown_cell(cells.get(column)) for column in table.columns]
+    header = ["row", *COST, *(COLUMNS[column] for column in table.columns)]
+    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
+    for row in table.rows:
+        words = [row.label + (f" ({row.note})" if row.note else ""), *row.cost]
+        words += [_markdown_cell(row.cells.get(column)) for column in table.columns]
         lines.append(f"| {' | '.join(words)} |")
     return f"**{table.title}**. {table.about} Published / ours (difference).\n\n" + "\n".join(lines) + "\n"
 
@@ -31,8 +31,8 @@ def _markdown_cell(cell: Cell | None) -> str:
 
 def latex(table: View) -> str:
     """A booktabs table: ours, and below it in grey the published number."""
-    columns = "l" + "r" * (2 + len(table.columns))
-    names = ["", "epochs", "seeds", *(COLUMNS[column] for column in table.columns)]
+    columns = "l" + "r" * (len(COST) + len(table.columns))
+    names = ["", *COST, *(COLUMNS[column] for column in table.columns)]
     lines = [
         "% needs \\usepackage{booktabs,xcolor}",
         "\\begin{table}",
@@ -44,12 +44,12 @@ def latex(table: View) -> str:
         " & ".join(map(_escape, names)) + r" \\",
         "\\midrule",
     ]
-    for label, epochs, seeds, cells, note in table.rows:
-        name = _escape(label + (f" ({note})" if note else ""))
+    for row in table.rows:
+        cells, name = row.cells, _escape(row.label + (f" ({row.note})" if row.note else ""))
         ours = [_escape(cells[column].text) if column in cells else "" for column in table.columns]
         paper = [_escape(cells[column].published_text) if column in cells else "" for column in table.columns]
         grey = [f"\\textcolor{{gray}}{{{word}}}" if word else "" for word in paper]
-        lines += [" & ".join([name, epochs, seeds, *ours]) + r" \\", " & ".join(["", "", "", *grey]) + r" \\"]
+        lines += [" & ".join([name, *row.cost, *ours]) + r" \\", " & ".join(["", *[""] * len(COST), *grey]) + r" \\"]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
 
 

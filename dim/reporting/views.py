@@ -1,5 +1,6 @@
 """Tables as they are shown: one view of an experiment's results, whatever it is rendered to."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,19 +65,47 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class TableRow:
+    """One row of a table.
+
+    Attributes:
+        seeds: how many are finished.
+        minutes: what the training of a seed took, on the average; None where none is finished.
+        cells: by column.
+        note: what a reader must know of a row that is not whole.
+    """
+
+    label: str
+    epochs: int | None
+    seeds: int
+    minutes: float | None
+    cells: dict[str, Cell]
+    note: str
+
+    @property
+    def cost(self) -> tuple[str, str, str]:
+        """Epochs, minutes and seeds as text."""
+        minutes = "" if self.minutes is None else f"{self.minutes:.1f}"
+        return str(self.epochs), minutes, str(self.seeds)
+
+
+COST = ("epochs", "minutes", "seeds")
+
+
+@dataclass(frozen=True)
 class View:
-    """A table to render: `rows` are (label, epochs, seeds, cells by column, note)."""
+    """A table to render."""
 
     key: str
     title: str
     about: str
     columns: Sequence[str]
-    rows: list[tuple[str, str, str, dict[str, Cell], str]] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
 
     @property
     def finished(self) -> int:
         """Rows with at least one number."""
-        return sum(any(cell.ours is not None for cell in cells.values()) for _, _, _, cells, _ in self.rows)
+        return sum(any(cell.ours is not None for cell in row.cells.values()) for row in self.rows)
 
 
 def view(content: dict[str, Any]) -> View:
@@ -85,9 +114,10 @@ def view(content: dict[str, Any]) -> View:
     rows = []
     for row in content["rows"]:
         cells = {column: _cell(row, column) for column in tables.columns(experiment, row["config"])}
-        seeds = str(sum(bool(seed["cells"]) for seed in row["seeds"]))
-        rows.append((row["row"], str(row["epochs"]), seeds, cells, row_state(row)))
-    used = [column for column in COLUMNS if any(column in cells for _, _, _, cells, _ in rows)]
+        seconds = [seed["provenance"]["training_seconds"] for seed in row["seeds"] if seed["cells"]]
+        minutes = statistics.fmean(seconds) / 60 if seconds else None
+        rows.append(TableRow(row["row"], row["epochs"], len(seconds), minutes, cells, row_state(row)))
+    used = [column for column in COLUMNS if any(column in row.cells for row in rows)]
     title = f"{TITLES[experiment]}; {DATA.get(data, data)}, {budget['name']} budget"
     about = f"{budget['about'][0].upper()}{budget['about'][1:]}; {content['protocol']['name']} evaluation protocol."
     return View(f"{experiment}-{data}-{budget['name']}", title, about, used, rows)

@@ -24,8 +24,9 @@ CONTENT = {
 
 def test_cells_hold_ours_the_paper_s_and_the_difference_with_its_shade():
     table = view(CONTENT)
-    ((label, epochs, _, cells, note),) = table.rows
-    assert (label, epochs, note) == ("VAE", "2", "not trained yet")
+    (row,) = table.rows
+    cells = row.cells
+    assert (row.label, row.cost, row.note) == ("VAE", ("2", "", "0"), "not trained yet")
     assert list(table.columns) == ["conv", "fc", "y"]
     assert cells["conv"].difference == pytest.approx(-10)
     assert cells["conv"].shade == pytest.approx(-0.5)
@@ -36,11 +37,17 @@ def test_cells_hold_ours_the_paper_s_and_the_difference_with_its_shade():
     assert table.finished == 1
 
 
+def test_the_cost_is_the_finished_seeds_mean():
+    seeds = [{"cells": {"y": {}}, "note": "", "provenance": {"training_seconds": s}} for s in (60.0, 120.0)]
+    content = {**CONTENT, "rows": [{**CONTENT["rows"][0], "seeds": [*seeds, *CONTENT["rows"][0]["seeds"]]}]}
+    assert view(content).rows[0].cost == ("2", "1.5", "2")
+
+
 def test_more_nats_are_neither_better_nor_worse():
     content = {**CONTENT, "experiment": "table4"}
     row = {"row": "VAE", "config": "vae", "epochs": 2, "seeds": []}
     content["rows"] = [{**row, "published": {"mine": 93.02}, "ours": {"mine": {"mean": 3.0, "std": None}}}]
-    cell = view(content).rows[0][3]["mine"]
+    cell = view(content).rows[0].cells["mine"]
     assert cell.difference == pytest.approx(-90.02)
     assert cell.shade is None
 
