@@ -22,9 +22,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with replacing(path) as file:
                 torch.save(checkpoint, file)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides it
+            if not isinstance(reason, OSError):
+                raise
             raise UserError(
-                f"cannot write the checkpoint {path} ({error.strerror or error}): earlier checkpoints are intact; "
+                f"cannot write the checkpoint {path} ({reason.strerror or reason}): earlier checkpoints are intact; "
                 "free space or choose another folder with --runs, then resume with --ckpt_path last"
             ) from error
 
@@ -51,6 +54,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = find_checkpoint(path)
     try:
+        if zipfile.is_zipfile(file) and (entry := _damaged(file)):
+            raise UserError(f"{file} is damaged: '{entry}' in it is not what was written")
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -64,6 +69,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{file} is not a training checkpoint: it has no state_dict")
     return content
+
+
+def _damaged(file: Path) -> str | None:
+    """The first entry whose checksum is wrong: torch does not look at them."""
+    with zipfile.ZipFile(file) as archive:
+        return archive.testzip()
 
 
 def encoder_from(checkpoint: dict[str, Any], name: str | Path = "the checkpoint") -> Encoder:

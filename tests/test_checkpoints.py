@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -54,6 +56,22 @@ def test_a_failed_save_keeps_the_earlier_checkpoint(run, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_a_disk_that_fills_up_within_a_save_is_one_line(run):
+    # torch's own writer turns the system's error into one of its own.
+    _, path = run
+    before = path.read_bytes()
+    code = (
+        "import resource, signal, sys, torch; from dim.checkpoints import AtomicCheckpointIO\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))\n"
+        "try: AtomicCheckpointIO().save_checkpoint({'a': torch.zeros(10**6)}, sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"UserError cannot write the checkpoint {path} (File too large)")
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
 def test_loading_is_strict(tmp_path):
     _, content = a_checkpoint()
     missing = dict(list(content["state_dict"].items())[1:])
@@ -98,6 +116,15 @@ def test_a_checkpoint_cut_short_is_one_line(run):
     _, path = run
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=r"not a whole checkpoint|read safely"):
+        dim.load_encoder(path)
+
+
+def test_a_flipped_bit_is_noticed(run):
+    _, path = run
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="is damaged: '.*' in it is not what was written"):
         dim.load_encoder(path)
 
 
