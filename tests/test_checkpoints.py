@@ -124,7 +124,7 @@ def test_a_flipped_bit_is_noticed(run):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(UserError, match="is damaged: '.*' in it is not what was written"):
+    with pytest.raises(UserError, match=r"is damaged: '.*' in it is not what was written"):
         dim.load_encoder(path)
 
 
