@@ -1,4 +1,4 @@
-"""What the README shows is run, on a small scale: its commands, and its Python."""
+"""What README and docs show is run, on a small scale: commands, and Python; files that they name exist."""
 
 import re
 import shlex
@@ -12,6 +12,7 @@ from dim import cli, fit, reproduce
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^(?:`)?(dim (?:fit|test|evaluate) [^`\n]*)", README, re.M)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 SMALL = [
     *("--data.source", "digits", "--data.batch_size", "8", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
     *("--trainer.max_steps", "1", "--trainer.enable_model_summary", "false"),
@@ -59,6 +60,19 @@ def test_commands_that_reproduce_make_a_plan(capsys):
     for _, _, *words in commands:
         reproduce.run([*words, "--dry-run", "--configs", str(ROOT / "configs")])
     assert capsys.readouterr().out.count("one after the other") == len(commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_name_commands_and_files_that_are_there(page, capsys, monkeypatch):
+    text = page.read_text()
+    for command in re.findall(r"^(dim fit .*)", text, re.M):
+        monkeypatch.setattr("sys.argv", ["dim"])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*arguments(command), "--print_config"])
+        assert stopped.value.code == 0
+        assert "class_path: dim.models" in capsys.readouterr().out
+    for path in re.findall(r"[`\s]((?:dim|tests|benchmarks|configs)/[\w./-]*)", text):
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.M))
