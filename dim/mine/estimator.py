@@ -5,8 +5,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +15,14 @@ from torch import Tensor
 from dim.errors import UserError
 from dim.evaluation.progress import Report, bars, silent
 from dim.mine import training
-from dim.mine.inputs import Scale, as_pairs
+from dim.mine.doubt import warn_of_doubt
+from dim.mine.inputs import Scale, as_pairs, cut, ordered
 from dim.mine.networks import ACTIVATIONS, Activation, CriticName, perceptron, statistics_network
 from dim.objectives import OBJECTIVES, Objective, ObjectiveName
 
 NATS_PER_BIT = math.log(2)
 CONTRASTING = ("infonce", "interpolated")
 """Objectives of a row's negatives together, which are the better the more there are."""
-LOG_RATIO: dict[str, Callable[[Tensor], Tensor]] = {
-    # At the optimum of an f-divergence T is a function of r = p(x, z) / (p(x) p(z)): 1 - r^(-1/2) = 1 - e^(-T), and
-    # 2 (r - 1) = T. Others have T = log r up to a constant.
-    "hellinger": lambda t: 2 * t,
-    "chi2": lambda t: (t / 2).clamp(min=-0.999).log1p(),
-}
 HELD_OUT_NEGATIVES = {"concat": 10, "separable": 500}
 """Other x for each held-out z where the objective does not count them: more make the mean of e^T more exact."""
 CURVE_PAIRS = 10_000
@@ -116,15 +110,15 @@ class MINE:
         pairs = as_pairs(x, z, "training")
         device = torch.device(self.device or pairs[0].device)
         if x_test is None:
-            test, pairs = _cut(*pairs, self.held_out, generator)
+            test, pairs = cut(*pairs, self.held_out, generator)
         else:
             test = as_pairs(x_test, z_test, "test")
             if [side.shape[1:] for side in test] != [side.shape[1:] for side in pairs]:
                 raise UserError("mine: training and test pairs differ in shape")
-            test = _ordered(*test, torch.randperm(len(test[0]), generator=generator))
+            test = ordered(*test, torch.randperm(len(test[0]), generator=generator))
         valid = None
         if self.patience is not None:
-            valid, pairs = _cut(*pairs, self.validation, generator)
+            valid, pairs = cut(*pairs, self.validation, generator)
         least = 2 * min(self.batch_size, 16)
         if len(pairs[0]) < least:
             raise UserError(f"mine: {len(pairs[0])} training pairs are too few; give at least {least}")
@@ -162,7 +156,7 @@ class MINE:
         """The estimate of the trained critic on other pairs, in `unit`; they are taken in a random order."""
         pairs = as_pairs(x, z, "scored")
         generator = torch.Generator().manual_seed(self.seed)
-        x, z = _ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
+        x, z = ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
         device = self.critic_.scale_z.mean.device
         return self._measure(self.critic_, (x.to(device), z.to(device)), self._counts(self.batch_size, len(x))[1])
 
@@ -275,7 +269,8 @@ class MINE:
         best.restore(critic)
         self.critic_ = critic
         self._summarise(training.held_out(critic, *test, held))
-        self._warn()
+        train = statistics.fmean(entry["train"] for entry in self.history_[-3:])
+        warn_of_doubt(self.estimate_, train, self.ceiling_, self.unit)
 
     @contextlib.contextmanager
     def _report(self) -> Iterator[Report]:
@@ -288,7 +283,7 @@ class MINE:
     def _estimate(self, scores: training.Scores) -> Tensor:
         with torch.no_grad():
             return scores.estimate(
-                self._reporter, None if self._reporter.name == self.bound else LOG_RATIO.get(self.bound)
+                self._reporter, None if self._reporter.name == self.bound else training.LOG_RATIO.get(self.bound)
             )
 
     def _measure(
@@ -309,29 +304,3 @@ class MINE:
         self.spread_ = statistics.stdev(last) if len(last) > 1 else 0.0
         self.mean_of_last_ = statistics.fmean(last)
         self.ceiling_ = self._in_unit(math.log(n))
-
-    def _warn(self) -> None:
-        train = statistics.fmean(entry["train"] for entry in self.history_[-3:])
-        if self.estimate_ > 0.9 * self.ceiling_:
-            warnings.warn(
-                f"mine: {self.estimate_:.2f} {self.unit} is close to log n = {self.ceiling_:.2f}: this many held-out "
-                "pairs certify no more",
-                stacklevel=4,
-            )
-        elif train - self.estimate_ > max(0.5, 0.2 * abs(train)):
-            warnings.warn(
-                f"mine: {train:.2f} {self.unit} on training pairs but {self.estimate_:.2f} on held-out ones: the "
-                "critic overfits; give more pairs or fewer epochs",
-                stacklevel=4,
-            )
-
-
-def _ordered(x: Tensor, z: Tensor, order: Tensor) -> training.Pairs:
-    return x[order.to(x.device)], z[order.to(z.device)]
-
-
-def _cut(x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[training.Pairs, training.Pairs]:
-    """A share of the pairs and the others, both in random order."""
-    order = torch.randperm(len(x), generator=generator)
-    cut = max(2, round(share * len(x)))
-    return _ordered(x, z, order[:cut]), _ordered(x, z, order[cut:])

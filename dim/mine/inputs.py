@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from dim.errors import UserError
 
+Pairs = tuple[Tensor, Tensor]
+"""x (N, ...) and z (N, ...)."""
+
 
 class Scale(nn.Module):
     """uint8 images to [-1, 1]; others to vectors of zero mean and unit variance of the rows that are given."""
@@ -52,3 +55,15 @@ def as_pairs(x: Any, z: Any, name: str | None) -> tuple[Tensor, Tensor]:
     if len(sides[0]) != len(sides[1]):
         raise UserError(f"mine: {name} x has {len(sides[0])} rows and z {len(sides[1])}: they must be pairs")
     return sides[0], sides[1]
+
+
+def ordered(x: Tensor, z: Tensor, order: Tensor) -> Pairs:
+    """The pairs in another order."""
+    return x[order.to(x.device)], z[order.to(z.device)]
+
+
+def cut(x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[Pairs, Pairs]:
+    """A share of the pairs and the others, both in random order."""
+    order = torch.randperm(len(x), generator=generator)
+    cut = max(2, round(share * len(x)))
+    return ordered(x, z, order[:cut]), ordered(x, z, order[cut:])

@@ -8,13 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from dim.mine.inputs import Pairs
 from dim.mine.networks import StatisticsNetwork
 from dim.objectives import Objective, dv
 
-Pairs = tuple[Tensor, Tensor]
-"""x (N, ...) and z (N, ...)."""
 Sampler = Callable[[int, torch.Generator], Pairs]
 """`sampler(n, generator)` draws n fresh pairs."""
+LOG_RATIO: dict[str, Callable[[Tensor], Tensor]] = {
+    # At the optimum of an f-divergence T is a function of r = p(x, z) / (p(x) p(z)): 1 - r^(-1/2) = 1 - e^(-T), and
+    # 2 (r - 1) = T. Others have T = log r up to a constant.
+    "hellinger": lambda t: 2 * t,
+    "chi2": lambda t: (t / 2).clamp(min=-0.999).log1p(),
+}
+"""Scores of what these objectives train, as log ratios."""
 
 
 @dataclass
