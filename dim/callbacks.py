@@ -78,6 +78,8 @@ class RunCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.fit_loop._should_accumulate():
+            return  # gradients that are being gathered are part of no checkpoint
         if self._signal is not None:
             self._save_last(trainer)
             print(f"saved {self.folder / LAST}: resume with --ckpt_path last", file=sys.stderr, flush=True)

@@ -72,8 +72,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _damaged(file: Path) -> str | None:
-    """The first entry whose checksum is wrong: torch does not look at them."""
+    """The first entry that is not as torch writes it or whose checksum is wrong: torch does not look."""
     with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if (
+                entry.compress_type != zipfile.ZIP_STORED
+                or entry.external_attr
+                or entry.file_size != entry.compress_size
+            ):
+                return entry.filename
         return archive.testzip()
 
 

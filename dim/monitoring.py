@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run beside the losses: online probes, vital signs, the code, and a summary at the end."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +25,12 @@ from dim.models import Model
 def due(trainer: pl.Trainer, step: int) -> bool:
     """Whether logs are written after so many steps."""
     every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return bool(trainer.loggers) and step % every == 0
+    return bool(trainer.loggers) and every > 0 and step % every == 0
+
+
+def stepped(trainer: pl.Trainer) -> bool:
+    """Whether the batch that ends has moved the parameters, not only added to their gradients."""
+    return not trainer.fit_loop._should_accumulate()
 
 
 def boards(trainer: pl.Trainer) -> list[Any]:
@@ -42,15 +48,16 @@ class OnlineProbe(Callback):
     last log. It watches whether features get better; what they are worth, `dim evaluate` says.
 
     Args:
-        layers: which of the encoder's; none turns the probe off.
+        layers: which of the encoder's, by default those that `dim evaluate` probes; an empty list turns the probe off.
         learning_rate: of its Adam.
 
     Raises:
         UserError: the encoder has no such layer.
     """
 
-    def __init__(self, layers: Sequence[str] = ("conv", "fc", "y"), learning_rate: float = 1e-3) -> None:
-        self.layers, self.learning_rate = tuple(layers), learning_rate
+    def __init__(self, layers: Sequence[str] | None = None, learning_rate: float = 1e-3) -> None:
+        self.asked, self.learning_rate = layers, learning_rate
+        self.layers: tuple[str, ...] = ()
         self.heads = nn.ModuleDict()
         self.optimiser: torch.optim.Optimizer | None = None
         self._features: dict[str, Tensor] | None = None
@@ -59,16 +66,19 @@ class OnlineProbe(Callback):
         self._seen = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit" or not self.layers:
+        if stage != "fit":
             return
         assert isinstance(pl_module, Model)
         shapes = pl_module.encoder.shapes()
+        self.layers = tuple(pl_module.encoder.layers if self.asked is None else self.asked)
         for layer in self.layers:
             if layer not in shapes:
                 raise UserError(f"probe.layers: the encoder has no layer '{layer}'; it has {', '.join(shapes)}")
         classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
         sizes = {layer: int(torch.Size(shapes[layer]).numel()) for layer in self.layers}
         self.heads = nn.ModuleDict({layer: _head(size, classes) for layer, size in sizes.items()})
+        if not self.layers:
+            return
         self.heads.to(trainer.strategy.root_device)
         self.optimiser = torch.optim.Adam(self.heads.parameters(), self.learning_rate, fused=True)
         self._correct = torch.zeros(len(self.layers), device=trainer.strategy.root_device)
@@ -95,7 +105,7 @@ class OnlineProbe(Callback):
         if features is None or len(batch.labels) < 2:  # batch statistics need two images
             return
         self._learn(features, batch)
-        if due(trainer, trainer.global_step):
+        if stepped(trainer) and due(trainer, trainer.global_step):
             self._log(pl_module)
 
     def _learn(self, features: dict[str, Tensor], batch: Batch) -> None:
@@ -129,11 +139,17 @@ class OnlineProbe(Callback):
         return {"heads": self.heads.state_dict(), "optimiser": self.optimiser.state_dict(), **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.optimiser is not None and state_dict.get("heads", {}).keys() == self.heads.state_dict().keys():
-            assert self._correct is not None
-            self.heads.load_state_dict(state_dict["heads"])
-            self.optimiser.load_state_dict(state_dict["optimiser"])
+        if self.optimiser is None or _shapes(state_dict.get("heads", {})) != _shapes(self.heads.state_dict()):
+            return  # other layers or classes than before: the probe starts anew
+        assert self._correct is not None
+        self.heads.load_state_dict(state_dict["heads"])
+        self.optimiser.load_state_dict(state_dict["optimiser"])
+        if distributed.size() == 1:  # several processes count anew: the file has the first one's counts alone
             self._correct, self._seen = state_dict["correct"].to(self._correct.device), state_dict["seen"]
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _head(size: int, classes: int) -> nn.Sequential:
@@ -148,30 +164,39 @@ class VitalSigns(Callback):
     """Learning rate, gradient norm and images a second of all processes, whenever logs are written."""
 
     def __init__(self) -> None:
-        self._since: tuple[int, float] | None = None
+        self._images = 0
+        self._since: float | None = None
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if due(trainer, trainer.global_step + 1):
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            pl_module.log("watch/gradient_norm", nn.utils.get_total_norm(gradients))
+            norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+                norm = norm / scaler.get_scale()  # a fused optimiser takes the scale out itself, later
+            pl_module.log("watch/gradient_norm", norm)
             pl_module.log("watch/learning_rate", optimizer.param_groups[0]["lr"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = None
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = None
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        if not due(trainer, trainer.global_step):
+        if self._since is None:  # the clock starts where this batch ends: neither an evaluation nor a start counts
+            self._images, self._since = 0, time.monotonic()
             return
-        # Where work is queued on a device, what was written at the last log has waited for it, as this will.
-        now, before = (trainer.global_step, time.monotonic()), self._since
-        self._since = now
-        if before is not None:
-            images = (now[0] - before[0]) * len(batch.images) * trainer.world_size
-            pl_module.log("watch/images_per_second", images / (now[1] - before[1]), batch_size=1)
+        self._images += len(batch.images) * trainer.world_size
+        if stepped(trainer) and due(trainer, trainer.global_step):
+            # Where work is queued on a device, what was written at the last log has waited for it, as this will.
+            now = time.monotonic()
+            pl_module.log("watch/images_per_second", self._images / (now - self._since), batch_size=1)
+            self._images, self._since = 0, now
 
 
 class CodeWatch(Callback):
@@ -192,8 +217,13 @@ class CodeWatch(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.images:
             return
+        assert isinstance(pl_module, Model)
+        pl_module.stop_if_not_finite()  # in all processes: what follows is done by one
         for board in boards(trainer):
-            codes = self._codes(trainer, pl_module)
+            try:
+                codes = self._codes(trainer, pl_module)
+            except UserError:  # weights that the last step has spoilt: the next loss will stop the run and say so
+                continue
             board.add_histogram("code/y", codes, trainer.global_step)
             try:
                 board.add_scalar("code/effective_rank", spectrum(codes)["effective_rank"], trainer.global_step)
@@ -207,7 +237,8 @@ class CodeWatch(Callback):
         names = [dataset.classes[label] for label in dataset.test.labels[: self.images].tolist()]
         thumbnails = dataset.test.images[: self.images].cpu().float() / 255
         for board in boards(trainer):
-            board.add_embedding(self._codes(trainer, pl_module), names, thumbnails, trainer.global_step, tag="y")
+            with contextlib.suppress(UserError):  # codes that are not finite
+                board.add_embedding(self._codes(trainer, pl_module), names, thumbnails, trainer.global_step, tag="y")
 
 
 class Summary(Callback):

@@ -119,13 +119,22 @@ def test_a_checkpoint_cut_short_is_one_line(run):
         dim.load_encoder(path)
 
 
-def test_a_flipped_bit_is_noticed(run):
-    _, path = run
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(UserError, match=r"is damaged: '.*' in it is not what was written"):
-        dim.load_encoder(path)
+def test_a_flipped_bit_is_noticed(tmp_path):
+    # In a small file every bit is flipped in turn: nothing else than what was written may come back.
+    path = tmp_path / "small.ckpt"
+    torch.save({"state_dict": {"a": torch.arange(5.0)}, "hyper_parameters": {"b": 1}}, path)
+    whole, silent = path.read_bytes(), []
+    for bit in range(0, 8 * len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(damaged)
+        try:
+            content = checkpoints.read_checkpoint(path)
+        except UserError:
+            continue
+        same = torch.equal(content["state_dict"]["a"], torch.arange(5.0)) and content["hyper_parameters"] == {"b": 1}
+        silent += [] if same else [bit]
+    assert silent == []
 
 
 def test_what_is_not_there_is_said(tmp_path):

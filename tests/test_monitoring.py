@@ -71,10 +71,21 @@ def test_a_probe_on_a_layer_that_is_not_there_is_refused(tmp_path):
         train(tmp_path, "--probe.layers", "[conv9]")
 
 
+@pytest.mark.parametrize("options", [["--trainer.accumulate_grad_batches", "2"], ["--trainer.precision", "bf16-true"]])
+def test_other_ways_to_train_are_watched_too(tmp_path, options):
+    limits = ["--trainer.limit_train_batches", "12", "--trainer.log_every_n_steps", "2"]
+    train(tmp_path, "--model.encoder", "folded32_globals", *limits, *options, epochs=1)
+    events = EventAccumulator(str(tmp_path / RUN / "logs"))
+    events.Reload()
+    steps = {tag: [point.step for point in events.Scalars(tag)] for tag in ("probe/conv", "watch/images_per_second")}
+    assert all(len(found) == len(set(found)) > 1 for found in steps.values()), steps
+    assert "probe/fc" not in events.Tags()["scalars"]
+
+
 def test_a_step_is_softmax_regression_on_standardised_features():
     torch.manual_seed(0)
     encoder = torch.nn.Module()
-    encoder.shapes = lambda: {"y": (3,)}
+    encoder.shapes, encoder.layers = lambda: {"y": (3,)}, ("y",)
     module = fit.Model.__new__(fit.Model)
     torch.nn.Module.__init__(module)
     module.encoder = encoder

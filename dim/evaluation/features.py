@@ -61,13 +61,14 @@ def encode(
         device = next((p.device for p in encoder.parameters()), images.device)
     device = torch.device(device)
     encoder.to(device)
+    dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
     output_device = torch.device(output_device) if output_device is not None else device
     report = progress or silent
     features: dict[str, Tensor] = {}
     finite = {layer: torch.ones((), dtype=torch.bool, device=device) for layer in layers}
     with evaluating(encoder):
         for start in range(0, len(images), batch_size):
-            outputs = encoder(scaled(images[start : start + batch_size], device))
+            outputs = encoder(scaled(images[start : start + batch_size], device).to(dtype))
             for layer in layers:
                 if layer not in outputs:
                     known = ", ".join(sorted(outputs))

@@ -164,21 +164,26 @@ class Model(pl.LightningModule):
         self._unchecked.append((step, indices))
         every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
         if finite.device.type == "cpu" or step % every == 0:
-            self._stop_if_not_finite()
+            self.stop_if_not_finite()
 
-    def _stop_if_not_finite(self) -> None:
+    def stop_if_not_finite(self) -> None:
+        """Stops if a loss of an earlier step was not finite; to be called in all processes.
+
+        Raises:
+            UserError: naming the first such step and its loss.
+        """
         if self._first_bad_step is None:
             return
         # One process alone must not stop: the others would wait for it.
         first = distributed.gather(self._first_bad_step[None]).amin(0).tolist()
-        for name, step in zip(self._loss_names, first, strict=True):
-            if step < NEVER:
-                where = self._keep_indices(name, step)
-                raise UserError(
-                    f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact, the batch's image "
-                    f"numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, jsd, "
-                    "infonce) if it has one"
-                )
+        step, name = min(zip(first, self._loss_names, strict=True), key=lambda pair: pair[0])
+        if step < NEVER:
+            where = self._keep_indices(name, step)
+            raise UserError(
+                f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact, the batch's image "
+                f"numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, jsd, "
+                "infonce) if it has one"
+            )
         self._unchecked.clear()
 
     def _keep_indices(self, name: str, step: int) -> Path:
@@ -191,7 +196,7 @@ class Model(pl.LightningModule):
         return path
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._stop_if_not_finite()
+        self.stop_if_not_finite()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(

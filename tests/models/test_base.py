@@ -37,6 +37,15 @@ def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written(tmp_path
     assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [4]
 
 
+def test_of_several_losses_the_first_to_fail_is_named(tmp_path):
+    model = attach(Supervised(), tmp_path)
+    model._loss_names, model._first_bad_step = ["late", "early"], torch.tensor([56, 55])
+    model._unchecked = [(55, torch.tensor([1])), (56, torch.tensor([2]))]
+    with pytest.raises(UserError, match="the loss 'early' is not finite at step 55"):
+        model.stop_if_not_finite()
+    assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [1]
+
+
 def test_only_deep_infomax_takes_a_map_of_global_vectors():
     with pytest.raises(UserError, match="which only DeepInfoMax takes"):
         Supervised(encoder="folded32_globals")
