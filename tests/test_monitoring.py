@@ -71,9 +71,18 @@ def test_a_probe_on_a_layer_that_is_not_there_is_refused(tmp_path):
         train(tmp_path, "--probe.layers", "[conv9]")
 
 
-@pytest.mark.parametrize("options", [["--trainer.accumulate_grad_batches", "2"], ["--trainer.precision", "bf16-true"]])
+@pytest.mark.parametrize("options", [["--trainer.accumulate_grad_batches", "2"], ["--trainer.precision", "64-true"]])
 def test_other_ways_to_train_are_watched_too(tmp_path, options):
-    limits = ["--trainer.limit_train_batches", "12", "--trainer.log_every_n_steps", "2"]
+    limits = [
+        "--data.batch_size",
+        "4",
+        "--codes.images",
+        "20",
+        "--trainer.limit_train_batches",
+        "12",
+        "--trainer.log_every_n_steps",
+        "2",
+    ]
     train(tmp_path, "--model.encoder", "folded32_globals", *limits, *options, epochs=1)
     events = EventAccumulator(str(tmp_path / RUN / "logs"))
     events.Reload()
