@@ -36,7 +36,8 @@ class Training:
 
     Attributes:
         steps, batch_size, negatives, learning_rate, critic, widths, activation: as MINE's. One wide hidden layer
-            learns the products of components sooner than several, and ELU their log ratio sooner than ReLU.
+            learns the products of components sooner than several; ELU learns smooth log ratios of many components
+            sooner than ReLU, and sharp ones of few later.
         test_pairs: fresh pairs for the estimate.
         kraskov_pairs: pairs that the nearest-neighbour estimator is given.
         neighbours: its k.
@@ -48,7 +49,7 @@ class Training:
     learning_rate: float = 2e-3
     critic: CriticName = "concat"
     widths: tuple[int, ...] = (512,)
-    activation: Activation = "elu"
+    activation: Activation = "relu"
     test_pairs: int = 100_000
     kraskov_pairs: int = 5000
     neighbours: int = 3
