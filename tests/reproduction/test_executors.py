@@ -71,6 +71,7 @@ def test_jobs_in_processes_of_their_own_tell_how_they_ended(places, tmp_path):
 
 def test_without_submitit_or_a_cluster_one_line_says_so(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))  # this machine may be part of a cluster
     with pytest.raises(UserError, match="jobs cannot be submitted from here"):
         Cluster(tmp_path / "jobs", Slurm())
     monkeypatch.setitem(sys.modules, "submitit", None)
