@@ -46,6 +46,7 @@ DATA = "--data ImageData --data.source digits --data.batch_size 16 --trainer.acc
 LIMITS = f"--trainer.max_epochs 2 --trainer.limit_train_batches {STEPS // 2} --checkpoint.every_n_steps 1"
 RUN = Path("digits/run")
 LAST = RUN / "checkpoints" / "last.ckpt"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops")
 
 
@@ -55,8 +56,7 @@ def command(runs: Path, model: str, *options: str) -> list[str]:
 
 
 def run(words: list[str], **options: Any) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, **options)
+    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, **options)
 
 
 def state(runs: Path) -> dict[str, Any]:
@@ -78,9 +78,8 @@ def killed(place: Path, model: str, number: signal.Signals, whole: dict[str, Any
     """Trains, kills, resumes; empty if survived, else what went wrong."""
     runs = place / "killed"
     shutil.rmtree(runs, ignore_errors=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(runs, model), env=environment, **quiet)
+    process = subprocess.Popen(command(runs, model), env=ENVIRONMENT, **quiet)
     while not (runs / LAST).exists():
         if process.poll() is not None:
             return "ended before its first checkpoint"

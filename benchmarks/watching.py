@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[bool, list[type[Callback]]]] = {
 
 
 class Clock(Callback):
-    """When each batch ends."""
+    """When each batch begins."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
