@@ -3,12 +3,11 @@
 import warnings
 
 
-def warn_of_doubt(estimate: float, train: float, ceiling: float, unit: str, stacklevel: int = 4) -> None:
+def warn_of_doubt(estimate: float, train: float, ceiling: float, unit: str) -> None:
     """Warns, in one line, of an estimate near what its pairs can certify, or far below that of the training pairs.
 
     Args:
         estimate, train, ceiling: of held-out pairs, of training pairs and log n, in `unit`.
-        stacklevel: of the warning: the caller of `fit`.
     """
     if estimate > 0.9 * ceiling:
         message = f"{estimate:.2f} {unit} is close to log n = {ceiling:.2f}: this many held-out pairs certify no more"
@@ -19,4 +18,4 @@ def warn_of_doubt(estimate: float, train: float, ceiling: float, unit: str, stac
         )
     else:
         return
-    warnings.warn(f"mine: {message}", stacklevel=stacklevel)
+    warnings.warn(f"mine: {message}", stacklevel=4)  # the line that called `fit`

@@ -35,7 +35,7 @@ class Scale(nn.Module):
         return rows.float() / 127.5 - 1 if rows.dtype == torch.uint8 else rows.float()
 
 
-def as_pairs(x: Any, z: Any, name: str | None) -> tuple[Tensor, Tensor]:
+def as_pairs(x: Any, z: Any, name: str | None) -> Pairs:
     """Both sides as tensors (n, ...), checked unless `name`, what messages call them, is None.
 
     Raises:
@@ -65,5 +65,5 @@ def ordered(x: Tensor, z: Tensor, order: Tensor) -> Pairs:
 def cut(x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[Pairs, Pairs]:
     """A share of the pairs and the others, both in random order."""
     order = torch.randperm(len(x), generator=generator)
-    cut = max(2, round(share * len(x)))
-    return ordered(x, z, order[:cut]), ordered(x, z, order[cut:])
+    rows = max(2, round(share * len(x)))
+    return ordered(x, z, order[:rows]), ordered(x, z, order[rows:])

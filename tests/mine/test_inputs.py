@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from dim.errors import UserError
+from dim.mine.inputs import Scale, as_pairs, cut
+
+
+def test_a_cut_keeps_pairs_together_and_uses_each_once():
+    x = torch.arange(50.0)[:, None]
+    first, rest = cut(x, -x, 0.2, torch.Generator().manual_seed(0))
+    assert (len(first[0]), len(rest[0])) == (10, 40)
+    assert all(torch.equal(a, -b) for a, b in (first, rest))
+    assert torch.cat([first[0], rest[0]]).sort(0).values.equal(x)
+    assert not first[0].equal(x[:10])
+
+
+def test_vectors_are_standardised_and_images_scaled():
+    rows = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * 5 + 7
+    scaled = Scale(rows)(rows)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std(0), torch.ones(3), atol=1e-5, rtol=0)
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert Scale(images)(images).flatten().tolist() == [-1, 1]
+
+
+def test_a_feature_that_does_not_vary_stays_finite():
+    rows = torch.stack([torch.arange(4.0), torch.full((4,), 1e4)], 1)
+    assert Scale(rows)(rows)[:, 1].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "z", "message"),
+    [
+        ([1.0, 2.0], [1.0, 2.0, 3.0], "training x has 2 rows and z 3"),
+        ([1.0, float("nan")], [1.0, 2.0], "training x is empty or holds NaN"),
+        ([1.0, 2.0], [3.0, 3.0], "training z is constant"),
+        ([], [], "training x is empty"),
+    ],
+)
+def test_what_are_no_pairs_is_said(x, z, message):
+    with pytest.raises(UserError, match=message):
+        as_pairs(x, z, "training")
