@@ -12,10 +12,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from dim import slurm
 from dim.checkpoints import FOLDER, LAST
 from dim.data.loader import normalise
 from dim.errors import UserError
@@ -29,7 +31,7 @@ class RunCheckpoint(Checkpoint):
 
     An interrupt or SIGTERM lets the current batch finish, saves `last` and stops; resuming then continues with
     the next batch. With several processes, which would not stop at the same batch, it stops at once and `last`
-    is what was saved before.
+    is what was saved before. SIGUSR1 in a SLURM job does the same and puts the job back into the queue.
 
     Args:
         every_n_steps: steps between two writes of `last` within an epoch.
@@ -52,10 +54,12 @@ class RunCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, "version": __version__}
+        checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, "version": __version__, "job": slurm.job()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # In place of Lightning's own handler, which saves within a step and trains on.
+        requeue = [slurm.SIGNAL] if slurm.job() and slurm.SIGNAL else []
+        for number in (signal.SIGINT, signal.SIGTERM, *requeue):
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._handle if trainer.world_size == 1 else self._interrupt)
 
@@ -71,7 +75,15 @@ class RunCheckpoint(Checkpoint):
         print("stopping after this batch (again to stop at once)", file=sys.stderr, flush=True)
 
     @staticmethod
-    def _interrupt(number: int, frame: Any) -> None:
+    @rank_zero_only
+    def _requeue() -> None:
+        wrong = slurm.requeue()
+        said = f"cannot requeue the job ({wrong})" if wrong else "the job goes on when its turn comes again"
+        print(said, file=sys.stderr, flush=True)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        if number == slurm.SIGNAL:
+            self._requeue()
         raise SystemExit(128 + number)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
@@ -83,7 +95,7 @@ class RunCheckpoint(Checkpoint):
         if self._signal is not None:
             self._save_last(trainer)
             print(f"saved {self.folder / LAST}: resume with --ckpt_path last", file=sys.stderr, flush=True)
-            raise SystemExit(128 + self._signal)
+            self._interrupt(self._signal, None)
         if trainer.global_step % self.every_n_steps == 0:
             self._save_last(trainer)
 

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dim import checkpoints
+from dim import checkpoints, slurm
 from dim.allocator import keep_memory
 from dim.callbacks import FeatureWriter, Pictures, PlainProgress, RunCheckpoint
 from dim.errors import UserError
@@ -92,6 +92,8 @@ class Cli(LightningCLI):
         if isinstance(options.seed_everything, bool):
             raise UserError("seed_everything must be a number: it decides the order of the images too")
         options.weights_only = True  # never unpickle what a user was given
+        if self.subcommand == "fit" and slurm.restarted():
+            self._go_on(run)
         if options.ckpt_path == "last":
             options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
         if options.ckpt_path:
@@ -101,6 +103,14 @@ class Cli(LightningCLI):
             raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
         if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
             self._refuse_used(run)
+
+    def _go_on(self, run: Path) -> None:
+        """Makes the command of a requeued job that which continues what the job has done before."""
+        last = run / checkpoints.FOLDER / checkpoints.LAST
+        if not last.exists():
+            self.options.overwrite = True  # stopped before its first checkpoint
+        elif checkpoints.read_checkpoint(last).get("run", {}).get("job") == slurm.job():
+            self.options.ckpt_path = str(last)
 
     def _refuse_other_model(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint continues with the settings it was trained with: its optimiser's state would win anyway."""
