@@ -3,14 +3,16 @@
     python benchmarks/faults.py [--kills 24] [--seed 0] [--json FILE] [--markdown FILE]
 
 Kills: a training on the digits writes `last.ckpt` after every step and is killed at a random moment by SIGKILL, SIGTERM
-or SIGINT (the six models and three signals in turn), which often falls into the writing. It is survived if `last.ckpt`
-can be read at once, and the resumed training ends with the bits (weights, optimiser, moving averages, online probe,
-position in the data) of one that was never killed. The other faults are survived if the command ends with status 2
-and one line that says what was wrong, without a traceback, and what was there before is unchanged.
+or SIGINT (the six models and three signals in turn); where SIGKILL leaves a half-written file behind, it fell into the
+writing. It is survived if `last.ckpt` can be read at once, and the resumed training ends with the bits (weights,
+optimiser, moving averages, online probe, position in the data) of one that was never killed. The other faults are
+survived if the command ends with status 2 and one line that says what was wrong, without a traceback, and what was
+there before is unchanged.
 """
 
 import argparse
 import collections
+import itertools
 import os
 import pickle
 import random
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -47,6 +50,13 @@ LIMITS = f"--trainer.max_epochs 2 --trainer.limit_train_batches {STEPS // 2} --c
 RUN = Path("digits/run")
 LAST = RUN / "checkpoints" / "last.ckpt"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+CONTRADICTIONS = (
+    ("option that does not exist", "--model.lerning_rate 1", "did you mean 'learning_rate'"),
+    ("no objective with a weight", "--model.alpha 0 --model.beta 0 --model.gamma 0", "weight"),
+    ("negatives in batches of one image", "--data.batch_size 1", "batch"),
+    ("probe on a layer that is not there", "--probe.layers [conv9]", "no layer 'conv9'"),
+    ("devices that are not there", "--trainer.accelerator gpu --trainer.devices 2", "gpu"),
+)
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops")
 
 
@@ -74,29 +84,35 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-def killed(place: Path, model: str, number: signal.Signals, whole: dict[str, Any], draws: random.Random) -> str:
-    """Trains, kills, resumes; empty if survived, else what went wrong."""
+def killed(
+    place: Path, model: str, number: signal.Signals, whole: dict[str, Any], draws: random.Random
+) -> tuple[str, str]:
+    """Trains, kills, resumes: when it was killed, and what went wrong, empty if survived."""
     runs = place / "killed"
     shutil.rmtree(runs, ignore_errors=True)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(runs, model), env=ENVIRONMENT, **quiet)
     while not (runs / LAST).exists():
         if process.poll() is not None:
-            return "ended before its first checkpoint"
+            return "at the start", "ended before its first checkpoint"
         time.sleep(0.002)
     time.sleep(draws.random() * 2)
     finished = process.poll() is not None
     process.send_signal(number)
     process.wait()
+    half = list((runs / LAST).parent.glob(".last.ckpt.*"))
+    moment = "after the end" if finished else "while a checkpoint is written" if half else "at a random moment"
     try:
         reached = torch.load(runs / LAST, weights_only=True)["global_step"]
     except Exception as error:
-        return f"last.ckpt cannot be read: {error}"
+        return moment, f"last.ckpt cannot be read: {error}"
     if not finished:
         done = run(command(runs, model, "--ckpt_path", "last"))
         if done.returncode:
-            return f"resuming from step {reached} failed: {done.stderr.strip().splitlines()[-1:]}"
-    return "" if same(whole, state(runs)) else f"resumed from step {reached}, it ends with other bits"
+            return moment, f"resuming from step {reached} failed: {done.stderr.strip().splitlines()[-1:]}"
+        if half[:1] and half[0].exists():
+            return moment, "the half-written file is still there"
+    return moment, "" if same(whole, state(runs)) else f"resumed from step {reached}, it ends with other bits"
 
 
 def kills(place: Path, count: int, draws: random.Random) -> Iterator[tuple[str, str]]:
@@ -107,7 +123,8 @@ def kills(place: Path, count: int, draws: random.Random) -> Iterator[tuple[str, 
         if model not in whole:
             run(command(place / model, model), check=True)
             whole[model] = state(place / model)
-        yield f"{number.name} at a random moment", killed(place, model, number, whole[model], draws)
+        moment, wrong = killed(place, model, number, whole[model], draws)
+        yield f"{number.name} {moment}", wrong
 
 
 def refused(words: list[str], message: str, keep: Path | None = None, **options: Any) -> str:
@@ -183,6 +200,33 @@ def others(place: Path) -> Iterator[tuple[str, str]]:
     yield "config of another version", refused(words, "warm_up")
     diverging = ["--model.learning_rate", "1e30", "--overwrite", "true"]
     yield "loss that is not finite", refused(command(runs, model, *diverging), "not finite")
+    for what, options, message in CONTRADICTIONS:
+        yield what, refused(command(place / "none", "DIM(L)", *options.split()), message)
+    yield from folders(place)
+
+
+def folders(place: Path) -> Iterator[tuple[str, str]]:
+    """Image folders that nobody should have to trust."""
+
+    def bomb(path: Path) -> None:
+        Image.new("1", (30_000, 30_000)).save(path)  # some kilobytes, which decoded are 2.7 GB
+
+    harms: dict[str, tuple[Callable[[Path], None], str]] = {
+        "image that is a decompression bomb": (bomb, "too large to be opened safely"),
+        "image cut short": (lambda path: path.write_bytes(path.read_bytes()[:60]) and None, "not a readable image"),
+        "image that is a link out of its folder": (
+            lambda path: path.unlink() or path.symlink_to("/etc/passwd"),
+            "leads out",
+        ),
+    }
+    for what, (harm, message) in harms.items():
+        root = place / what.replace(" ", "-")
+        for number, part in itertools.product(range(4), ("train/a", "train/b", "test/a", "test/b")):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 9, 9)).save(root / part / f"{number}.png")
+        harm(root / "train/a/1.png")
+        options = ["--data.source", "folder", "--data.root", str(root), "--data.batch_size", "4"]
+        yield what, refused(command(place / "none", "supervised", *options), message)
 
 
 def main() -> None:

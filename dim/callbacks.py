@@ -57,6 +57,9 @@ class RunCheckpoint(Checkpoint):
         checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, "version": __version__, "job": slurm.job()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for path in self.folder.glob(f".{LAST}.*"):
+                path.unlink()  # half-written by a run that was killed
         # In place of Lightning's own handler, which saves within a step and trains on.
         requeue = [slurm.SIGNAL] if slurm.job() and slurm.SIGNAL else []
         for number in (signal.SIGINT, signal.SIGTERM, *requeue):

@@ -170,6 +170,12 @@ class Cli(LightningCLI):
         trainer["enable_progress_bar"] = False
         return [PlainProgress()]
 
+    def before_fit(self) -> None:
+        """What contradicts itself is refused before any data is read."""
+        if "batch_size" in self.datamodule.hparams:
+            self.model.check(self.datamodule.hparams["batch_size"], self.trainer.num_devices * self.trainer.num_nodes)
+        self._get(self.config_init, "probe").check(self.model.encoder)
+
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
             folder = self.run

@@ -20,6 +20,7 @@ from dim.errors import UserError
 from dim.evaluation.features import encode
 from dim.evaluation.spectrum import spectrum
 from dim.models import Model
+from dim.networks.encoders import Encoder
 
 
 def due(trainer: pl.Trainer, step: int) -> bool:
@@ -65,15 +66,20 @@ class OnlineProbe(Callback):
         self._correct: Tensor | None = None
         self._seen = 0
 
+    def check(self, encoder: Encoder) -> None:
+        """Looks whether the encoder has the layers asked for, before any data is read."""
+        shapes = encoder.shapes()
+        for layer in self.asked or ():
+            if layer not in shapes:
+                raise UserError(f"probe.layers: the encoder has no layer '{layer}'; it has {', '.join(shapes)}")
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
         assert isinstance(pl_module, Model)
+        self.check(pl_module.encoder)
         shapes = pl_module.encoder.shapes()
         self.layers = tuple(pl_module.encoder.layers if self.asked is None else self.asked)
-        for layer in self.layers:
-            if layer not in shapes:
-                raise UserError(f"probe.layers: the encoder has no layer '{layer}'; it has {', '.join(shapes)}")
         classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
         sizes = {layer: int(torch.Size(shapes[layer]).numel()) for layer in self.layers}
         self.heads = nn.ModuleDict({layer: _head(size, classes) for layer, size in sizes.items()})

@@ -228,3 +228,18 @@ def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):
     assert done.returncode == 2
     assert "2 processes were asked for, but the cluster's job has 1" in done.stderr
     assert not (tmp_path / RUN / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.batch_size", "1"], "1 negatives for each positive need more images than 1"),
+        (["--model.negatives", "64"], "64 negatives for each positive need more images than 64"),
+        (["--probe.layers", "[conv9]"], "no layer 'conv9'"),
+        (["--model.alpha", "0", "--model.beta", "0"], "alpha and beta are both 0"),
+    ],
+)
+def test_contradictions_are_refused_before_data_are_looked_for(options, message, tmp_path):
+    absent = ["--data", "ImageData", "--data.source", "cifar10", "--data.root", str(tmp_path / "nowhere")]
+    with pytest.raises(UserError, match=message):
+        fit.run("fit", [*DIM, *absent, *CPU, *options, "--runs", str(tmp_path)])

@@ -73,6 +73,13 @@ class Model(pl.LightningModule):
         if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
+    def check(self, batch_size: int, processes: int) -> None:
+        """Looks whether batches of so many images in so many processes will do, before any data is read.
+
+        Raises:
+            UserError: they will not.
+        """
+
     def losses(self, batch: Batch) -> Step:
         """The losses of one batch; called in training and in validation."""
         raise NotImplementedError
@@ -93,6 +100,8 @@ class Model(pl.LightningModule):
                 "tasks as many (srun --ntasks-per-node), or set --trainer.devices"
             )
         datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None and "batch_size" in datamodule.hparams:
+            self.check(datamodule.hparams["batch_size"], asked)
         size = getattr(datamodule, "image_size", self.encoder.image_size)
         if size != self.encoder.image_size:
             raise UserError(

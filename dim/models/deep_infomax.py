@@ -116,12 +116,9 @@ class DeepInfoMax(Model):
         if gamma:
             self.discriminator = CodeDiscriminator(code_size)
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        loader = getattr(self.trainer, "datamodule", None)
-        batch = loader.hparams.get("batch_size", 0) if loader is not None else 0
-        images = batch * (self.trainer.world_size if self.hparams["gather_negatives"] else 1)
-        if batch and images <= (self.hparams["negatives"] or 1):
+    def check(self, batch_size: int, processes: int) -> None:
+        images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
+        if images <= (self.hparams["negatives"] or 1):
             raise UserError(
                 f"{self.hparams['negatives'] or 1} negatives for each positive need more images than {images} "
                 "in a batch: raise --data.batch_size or lower --model.negatives"
