@@ -236,7 +236,6 @@ def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):
         (["--data.batch_size", "1"], "1 negatives for each positive need more images than 1"),
         (["--model.negatives", "64"], "64 negatives for each positive need more images than 64"),
         (["--probe.layers", "[conv9]"], "no layer 'conv9'"),
-        (["--model.alpha", "0", "--model.beta", "0"], "alpha and beta are both 0"),
     ],
 )
 def test_contradictions_are_refused_before_data_are_looked_for(options, message, tmp_path):
