@@ -13,5 +13,6 @@ def test_glibc_is_told():
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr("dim.allocator.platform", platform)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert keep_memory() is False
