@@ -1,6 +1,6 @@
 """Faults tried on real processes, and whether they were survived: kills, full disks, damaged and hostile files.
 
-    python benchmarks/faults.py [--kills 24] [--seed 0] [--json FILE] [--markdown FILE]
+    python benchmarks/faults.py [--kills 24] [--seed 0] [--json FILE] [--page docs/robustness.md]
 
 Kills: a training on the digits writes `last.ckpt` after every step and is killed at a random moment by SIGKILL, SIGTERM
 or SIGINT (the six models and three signals in turn); where SIGKILL leaves a half-written file behind, it fell into the
@@ -34,6 +34,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dim.files import replacing, sha256, write_json
+from dim.provenance import versions
 
 MODELS = {
     "DIM(L)": "DeepInfoMax --model.units 16 --model.gamma 1",
@@ -57,6 +58,7 @@ CONTRADICTIONS = (
     ("probe on a layer that is not there", "--probe.layers [conv9]", "no layer 'conv9'"),
     ("devices that are not there", "--trainer.accelerator gpu --trainer.devices 2", "gpu"),
 )
+BEGIN, END = "<!-- faults: written by benchmarks/faults.py; do not edit -->", "<!-- end of faults -->"
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops")
 
 
@@ -229,12 +231,22 @@ def folders(place: Path) -> Iterator[tuple[str, str]]:
         yield what, refused(command(place / "none", "supervised", *options), message)
 
 
+def write_page(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rewrites what stands between the page's markers."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    lines = [f"| {row['fault']} | {row['tried']} | {row['survived']} |" for row in rows]
+    table = "\n".join(["| fault | tried | survived |", "|---|---:|---:|", *lines])
+    with replacing(path, "w") as file:
+        file.write(f"{before}{begin}\n\n{table}\n\n{end}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--page", type=Path, help="rewrite the table of this page")
     options = parser.parse_args()
     tried: collections.Counter[str] = collections.Counter()
     survived: collections.Counter[str] = collections.Counter()
@@ -253,13 +265,11 @@ def main() -> None:
         table.add_row(fault, str(count), str(survived[fault]))
     Console().print(table)
     print("\n".join(wrong))
+    rows = [{"fault": fault, "tried": count, "survived": survived[fault]} for fault, count in tried.items()]
     if options.json:
-        rows = [{"fault": fault, "tried": count, "survived": survived[fault]} for fault, count in tried.items()]
-        write_json(options.json, {"seed": options.seed, "rows": rows, "wrong": wrong})
-    if options.markdown:
-        lines = [f"| {fault} | {count} | {survived[fault]} |" for fault, count in tried.items()]
-        with replacing(options.markdown, "w") as file:
-            file.write("\n".join(["| fault | tried | survived |", "|---|---:|---:|", *lines, ""]))
+        write_json(options.json, {"seed": options.seed, "versions": versions(), "rows": rows, "wrong": wrong})
+    if options.page:
+        write_page(options.page, rows)
     sys.exit(bool(wrong))
 
 

@@ -10,18 +10,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter, Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from safetensors.torch import save
-from torch import Tensor
 from torchvision.utils import make_grid
 
 from dim import slurm
 from dim.checkpoints import FOLDER, LAST
 from dim.data.loader import normalise
 from dim.errors import UserError
-from dim.files import replacing
 from dim.models import Model
 from dim.version import __version__
 
@@ -190,28 +187,3 @@ class PlainProgress(Callback):
             f"{steps / max(seconds, 1e-9):.2f} steps/s  {losses}",
             flush=True,
         )
-
-
-class FeatureWriter(BasePredictionWriter):
-    """`dim predict`: the probed layers of every image, in order, as one safetensors file in the run's folder."""
-
-    def __init__(self) -> None:
-        super().__init__("batch")
-        self._batches: list[dict[str, Tensor]] = []
-
-    def write_on_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *args: Any
-    ) -> None:
-        self._batches.append({layer: values.cpu() for layer, values in prediction.items()})
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.world_size > 1:
-            raise UserError("dim predict keeps the images' order and runs on one device: set --trainer.devices 1")
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        path = Path(trainer.default_root_dir) / "features.safetensors"
-        features = {layer: torch.cat([batch[layer] for batch in self._batches]) for layer in self._batches[0]}
-        self._batches.clear()
-        with replacing(path) as file:
-            file.write(save(features))
-        print(f"features of {len(next(iter(features.values())))} images: {path}")

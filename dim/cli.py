@@ -11,7 +11,7 @@ COMMANDS = {
     "fit": "train a model: dim fit --config configs/cifar10/dim_local_infonce.yaml --data.root DATA",
     "validate": "losses of a checkpoint on the validation split",
     "test": "losses of a checkpoint on the test split",
-    "predict": "write a checkpoint's features of the test split to a file",
+    "predict": "write an encoder's features of a folder of images to a file: dim predict RUN FOLDER",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
     "reproduce": "train and evaluate what a table of the paper lacks: dim reproduce table1 --budget cpu --root DATA",
     "report": "all results as one page, tables for papers and figures",
@@ -34,10 +34,14 @@ def _dispatch(arguments: Sequence[str]) -> None:
         print(HELP)
     elif arguments[0] == "--version":
         print(f"dim {__version__}")
-    elif arguments[0] in ("fit", "validate", "test", "predict"):
+    elif arguments[0] in ("fit", "validate", "test"):
         from dim import fit
 
         fit.run(arguments[0], list(arguments[1:]))
+    elif arguments[0] == "predict":
+        from dim import predict
+
+        predict.run(list(arguments[1:]))
     elif arguments[0] == "evaluate":
         from dim import evaluate
 

@@ -1,4 +1,4 @@
-"""`dim fit`, `validate`, `test` and `predict`: LightningCLI with a folder for each run."""
+"""`dim fit`, `validate` and `test`: LightningCLI with a folder for each run."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dim import checkpoints, slurm
 from dim.allocator import keep_memory
-from dim.callbacks import FeatureWriter, Pictures, PlainProgress, RunCheckpoint
+from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
 from dim.errors import UserError
 from dim.files import replacing
 from dim.models import Model
@@ -148,7 +148,7 @@ class Cli(LightningCLI):
             # Summary writes the hyper-parameters, beside the final numbers.
             logger = TensorBoardLogger(str(run), name="", version=LOGS, default_hp_metric=False)
             kwargs["logger"] = logger if self.subcommand == "fit" else False
-        self.trainer_defaults["callbacks"] = [*self._progress(trainer), FeatureWriter(), VitalSigns(), Summary()]
+        self.trainer_defaults["callbacks"] = [*self._progress(trainer), VitalSigns(), Summary()]
         self.save_config_kwargs = {
             "folder": run,
             "replaced": self._files(run) if options.overwrite and not options.ckpt_path else [],

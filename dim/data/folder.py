@@ -59,6 +59,25 @@ def load(root: Path, image_size: int | None, name: str) -> Dataset:
     return dataset
 
 
+def flat(root: Path, side: int) -> tuple[torch.Tensor, list[str]]:
+    """All images at any depth below a folder, without classes: uint8 (N, 3, side, side), and their paths below it.
+
+    Each is cropped around its centre to a square and resized; sorted by path.
+
+    Raises:
+        UserError: as `load`, and where there are none.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: give one that holds images")
+    try:
+        paths = sorted(_images(root, root))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    if not paths:
+        raise UserError(f"no images below {root}: their names end in {', '.join(IMG_EXTENSIONS)}")
+    return _decode(paths, side, resize=True), [Path(path).relative_to(root).as_posix() for path in paths]
+
+
 def _scan(root: Path) -> tuple[list[_File], list[_File], tuple[str, ...]]:
     """The training files, the test files, and the names of the classes."""
     if not is_image_folder(root):
