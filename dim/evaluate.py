@@ -97,7 +97,8 @@ def evaluate(
         "seeds": all_seeds,
     }
     about = {
-        "checkpoint": str(file),
+        # What is published tells nothing of where it was made.
+        "checkpoint": file.name if file.suffix == release.SUFFIX else str(file),
         "name": run.get("name"),
         "model": run.get("model"),
         "epoch": content.get("epoch"),

@@ -85,6 +85,7 @@ def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path):
     content = json.loads((file.parent / "digits" / "evaluation.json").read_text())
     assert content["identity"]["checkpoint_sha256"] == release.read_record(file)["sha256"] == sha256(file)
     assert (content["name"], content["model"], content["epoch"]) == ("supervised", "Supervised", 0)
+    assert str(tmp_path) not in (file.parent / "digits" / "evaluation.json").read_text()
     expected = json.loads((run / "evaluation.json").read_text())
     assert content["identity"]["data"] == expected["identity"]["data"]
     assert content["results"]["knn"] == expected["results"]["knn"]

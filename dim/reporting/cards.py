@@ -18,6 +18,8 @@ from dim.reproduction.runs import read_evaluation
 BEGIN = "<!-- released encoders: written by `dim export` and `dim evaluate`; do not edit -->"
 END = "<!-- end of released encoders -->"
 PAPER_EPOCHS = 1000
+TOLD = ("loss", "standardised", "run_fraction", "neighbours", "temperature")
+"""Settings that no protocol holds, since they are an evaluation's own, but its results tell."""
 
 
 def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
@@ -30,9 +32,22 @@ def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
         config = (content.get("name") or "").partition("/")[0]
         rows = tables.rows(content["results"], content["identity"]["data"]["source"], config)
         kept = {name: content[name] for name in ("identity", "wall_time", "provenance")}
-        found.append({**kept, "rows": rows})
+        found.append({**kept, "settings": _settings(content), "rows": rows})
     order = list(PROTOCOLS)
     return sorted(found, key=lambda one: order.index(one["identity"]["protocol"]["name"]))
+
+
+def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each evaluation was done with: the protocol's settings, and those that its results tell."""
+    protocol, found = content["identity"]["protocol"], {}
+    for name, layers in content["results"].items():
+        metrics = next(iter(layers.values()))
+        settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
+        if name == "svm" and protocol.get("raw_costs"):
+            settings["raw_costs"] = protocol["raw_costs"]
+        if settings:
+            found[name] = settings
+    return found
 
 
 def of_file(path: Path) -> list[dict[str, Any]]:
@@ -46,8 +61,9 @@ def card(path: Path) -> str:
     Numbers of the checkpoint that the file was exported from give way to those of the file itself.
     """
     record = release.read_record(path)
-    merged = {_key(one): one for one in [*record["evaluations"], *of_file(path)]}
-    return text(path.name, record, list(merged.values()))
+    own = of_file(path)
+    known = {_key(one) for one in own}
+    return text(path.name, record, [*own, *(one for one in record["evaluations"] if _key(one) not in known)])
 
 
 def write(path: Path) -> Path:
@@ -95,9 +111,8 @@ def text(file: str, record: dict[str, Any], measured: Iterable[dict[str, Any]]) 
         "\n".join(f"* {limit}" for limit in _limits(facts, config, record)) + "\n",
     ]
     if config:
-        parts.append(
-            f"## Training config\n\n`config.yaml` of the command above.\n\n```yaml\n{facts['training_config'].rstrip()}\n```\n"
-        )
+        training = facts["training_config"].rstrip()
+        parts.append(f"## Training config\n\n`config.yaml` of the command above.\n\n```yaml\n{training}\n```\n")
     return "\n".join(parts)
 
 
@@ -157,7 +172,10 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one["wall_time"].items() if name != "classifier")
     devices = ", ".join(sorted({made["device"] for made in one["provenance"].values()}))
     published = " In brackets the published number." if any("(" in cell for cell in cells.values()) else ""
-    settings = [f"* `{name}`: {_settings(protocol[name])}" for name in done if protocol.get(name)]
+    settings = [
+        f"* `{name}`: {', '.join(f'{key} {value}' for key, value in values.items())}"
+        for name, values in one["settings"].items()
+    ]
     return "\n".join(
         [
             f"## {_data(source)}, {protocol['name']} protocol\n",
@@ -175,10 +193,6 @@ def _cell(row: dict[str, Any]) -> str:
     return ours if row["published"] is None else f"{ours} ({published})"
 
 
-def _settings(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
 def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any]) -> list[str]:
     limits = [
         f"It knows {facts['image_size']} x {facts['image_size']} pixels; larger images lose what resizing takes.",
@@ -187,7 +201,8 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
         "One training run: how far another seed would differ is not known from it.",
     ]
     if "data" in facts:
-        limits.insert(0, f"It has seen {_data(facts['data'])} alone; what it is worth elsewhere is not measured here.")
+        data = _data(facts["data"])
+        limits.insert(0, f"It has seen {data} alone: of other images nothing is known but what stands above.")
     epochs = config.get("trainer", {}).get("max_epochs")
     if epochs and 0 < epochs < PAPER_EPOCHS and facts.get("data") in ("cifar10", "cifar100"):
         limits.append(f"It was trained for {epochs} epochs, the paper's encoders for {PAPER_EPOCHS}.")

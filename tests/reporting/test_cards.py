@@ -10,7 +10,7 @@ from dim.reporting import cards
 COMMIT = {"versions": {"commit": "0123456789abcdef"}, "device": "cpu"}
 
 
-def evaluation(sha256, accuracy, protocol="quick", seeds=(0,), source="cifar10"):
+def evaluation(sha256, accuracy, protocol="quick", seeds=(0,), source="cifar10", **others):
     settings = {"hidden": 200, "epochs": 10}
     return {
         "name": "dim_local_infonce",
@@ -22,7 +22,7 @@ def evaluation(sha256, accuracy, protocol="quick", seeds=(0,), source="cifar10")
         },
         "wall_time": {"mlp": 12.3},
         "provenance": {"mlp": COMMIT},
-        "results": {"mlp": {layer: {"accuracy_last_k": accuracy} for layer in ("conv", "y")}},
+        "results": {"mlp": {layer: {"accuracy_last_k": accuracy} for layer in ("conv", "y")}, **others},
     }
 
 
@@ -76,6 +76,13 @@ def test_numbers_come_with_protocol_and_published_ones(file):
     assert "* `mlp`: hidden 200, epochs 10\n" in card
 
 
+def test_settings_that_results_tell_are_shown(file):
+    own(file, accuracy=61.234, knn={"y": {"accuracy": 50.0, "neighbours": [20], "temperature": 0.07}})
+    card = cards.card(file)
+    assert "| kNN (cosine), accuracy % |  | 50.00 |" in card
+    assert "* `knn`: neighbours [20], temperature 0.07\n" in card
+
+
 def test_numbers_of_other_weights_are_not_shown(file):
     own(file, accuracy=61.234)
     path = file.with_suffix("") / "evaluation.json"
@@ -92,7 +99,7 @@ def test_numbers_of_the_checkpoint_stand_until_the_file_has_its_own(file):
     assert "not evaluated" in cards.index(file.parent)
     own(file, "evaluation-standard.json", accuracy=62.0, protocol="standard")
     both = cards.card(file)
-    assert both.index("61.23 (75.21)") < both.index("62.00 (75.21)")  # quick, then standard
+    assert both.index("62.00 (75.21)") < both.index("61.23 (75.21)")  # the file's own come first
     own(file, accuracy=60.999)
     card = cards.card(file)
     assert "61.23" not in card
