@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dim import release
 from dim.errors import UserError
 from dim.files import replacing
-from dim.networks.encoders import Encoder, build_encoder
+from dim.networks.encoders import Encoder, rebuild_encoder
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
 
@@ -33,17 +34,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file that `path` names: itself, or the last one of a run folder."""
+    """The checkpoint file that `path` names: itself, the last one of a run folder, or a released encoder's."""
     path = Path(path)
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"{path} does not exist: give a checkpoint or the folder of a run")
+        if str(path) in release.names():
+            return release.find(path)
+        raise UserError(f"{path} does not exist: give a checkpoint, a released file or the folder of a run")
     candidates = [path / FOLDER / LAST, path / LAST]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise UserError(f"{path} holds no checkpoint: {candidates[0]} is not there (did training start?)")
+
+
+def home(file: Path) -> Path:
+    """Where results of a checkpoint belong: its run's folder if it lies in one, a released NAME's folder NAME."""
+    if file.suffix == release.SUFFIX:
+        return file.with_suffix("")
+    return file.parent.parent if file.parent.name == FOLDER else file.parent
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -84,6 +94,16 @@ def _damaged(file: Path) -> str | None:
         return archive.testzip()
 
 
+def read_trained(path: str | Path) -> dict[str, Any]:
+    """What is known of an encoder: `read_checkpoint`, or as much of it as a released file holds.
+
+    Raises:
+        UserError: as `read_checkpoint`; a released file whose hash is not the recorded one.
+    """
+    file = find_checkpoint(path)
+    return release.as_checkpoint(file) if file.suffix == release.SUFFIX else read_checkpoint(file)
+
+
 def encoder_from(checkpoint: dict[str, Any], name: str | Path = "the checkpoint") -> Encoder:
     """The encoder inside a checkpoint that was read, in eval mode; `name` is for messages."""
     parameters = checkpoint.get("hyper_parameters", {})
@@ -93,15 +113,9 @@ def encoder_from(checkpoint: dict[str, Any], name: str | Path = "the checkpoint"
     }
     if not state or not {"encoder", "code_size"} <= set(parameters):
         raise UserError(f"{name} holds no encoder of this package: give a checkpoint that `dim fit` wrote")
-    encoder = build_encoder(parameters["encoder"], parameters["code_size"])
-    try:
-        encoder.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name} does not fit the encoder '{parameters['encoder']}': {reason}") from error
-    return encoder.to(memory_format=torch.channels_last).eval()
+    return rebuild_encoder(parameters["encoder"], parameters["code_size"], state, name)
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """The encoder of a run (its folder) or a checkpoint, rebuilt strictly from its hyper-parameters, in eval mode."""
-    return encoder_from(read_checkpoint(path), path)
+    """The encoder of a run (its folder), a checkpoint or a released file, rebuilt strictly, in eval mode."""
+    return encoder_from(read_trained(path), path)

@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "losses of a checkpoint on the test split",
     "predict": "write an encoder's features of a folder of images to a file: dim predict RUN FOLDER",
     "evaluate": "probes and SVMs on a frozen encoder, with the paper's numbers beside them",
+    "export": "the encoder of a run as a file to publish, with its hash and its card",
     "reproduce": "train and evaluate what a table of the paper lacks: dim reproduce table1 --budget cpu --root DATA",
     "report": "all results as one page, tables for papers and figures",
     "mine": "experiments on the mutual information estimator: gaussians, equitability, gan, bottleneck",
@@ -46,6 +47,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import evaluate
 
         evaluate.run(list(arguments[1:]))
+    elif arguments[0] == "export":
+        from dim import export
+
+        export.run(list(arguments[1:]))
     elif arguments[0] == "reproduce":
         from dim import reproduce
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from dim import checkpoints
+from dim import checkpoints, release
 from dim.allocator import keep_memory
-from dim.data.sources import Source, load_dataset
+from dim.data.sources import ROOT, Source, load_dataset
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import bars
@@ -16,6 +16,7 @@ from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, Pr
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import sha256
 from dim.provenance import versions
+from dim.reporting import cards
 from dim.reproduction import tables
 from dim.results import write_csv
 
@@ -52,7 +53,7 @@ def evaluate(
     Run again, it does only what is missing from the results file.
 
     Args:
-        checkpoint: a run's folder or a checkpoint file.
+        checkpoint: a run's folder, a checkpoint file, or a file of `dim export`, whose card is then written again.
         data: the images.
         only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
         layers: encoder outputs to evaluate, separated by commas; by default all that the encoder is probed on.
@@ -60,8 +61,8 @@ def evaluate(
         seed: the first seed.
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
-        output: the results file; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's folder or
-            beside the checkpoint.
+        output: the results file; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's folder,
+            beside the checkpoint, or in the folder NAME beside an exported NAME.safetensors.
         cache: folder in which to keep the encoded images for later evaluations of the same weights, about 1.2 GB for
             CIFAR and all layers; by default they are encoded again, which takes seconds.
 
@@ -69,18 +70,20 @@ def evaluate(
         The content of the results file.
     """
     file = checkpoints.find_checkpoint(checkpoint)
-    content = checkpoints.read_checkpoint(file)
+    content = checkpoints.read_trained(file)
     encoder = checkpoints.encoder_from(content, file)
     place = choose_device(device)
     trained = content.get("datamodule_hyper_parameters", {})
     source = data.source or trained.get("source")
     root = data.root or trained.get("root")
-    if source is None or root is None:
+    if source is None:
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
+    if root is None and source != "digits":
+        raise UserError(f"{file} does not say where its data are: give --data.root")
     size = trained.get("image_size") if source == trained.get("source") else None
     if source in ("digits", "folder"):
         size = encoder.image_size
-    dataset = load_dataset(source, root, data.download, size)
+    dataset = load_dataset(source, root or ROOT, data.download, size)
     size = dataset.train.images.shape[-1]
     if size != encoder.image_size:
         raise UserError(f"the encoder takes images of {encoder.image_size} pixels, {source} has {size}")
@@ -94,7 +97,8 @@ def evaluate(
         "seeds": all_seeds,
     }
     about = {
-        "checkpoint": str(file),
+        # What is published tells nothing of where it was made.
+        "checkpoint": file.name if file.suffix == release.SUFFIX else str(file),
         "name": run.get("name"),
         "model": run.get("model"),
         "epoch": content.get("epoch"),
@@ -104,7 +108,7 @@ def evaluate(
     if seeds < 1:
         raise UserError(f"seeds is {seeds}: at least one is needed")
     name = "evaluation.json" if protocol == "quick" else f"evaluation-{protocol}.json"
-    path = Path(output) if output else _home(file) / name
+    path = Path(output) if output else checkpoints.home(file) / name
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
     with bars() as progress:
         results = run_protocol(
@@ -130,6 +134,8 @@ def evaluate(
     _print_times(results_file.content["wall_time"], PROTOCOLS[protocol])
     write_csv(path.with_suffix(".csv"), table)
     print(f"results: {path} and {path.with_suffix('.csv')}")
+    if file.suffix == release.SUFFIX:
+        print(f"card: {cards.write(file)}")
     return results_file.content
 
 
@@ -140,11 +146,6 @@ def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:
         budget = EVALUATIONS[name].budget(protocol) if name in EVALUATIONS else ""
         parts.append(f"{name} {spent:.0f} s" + (f" ({budget})" if budget else ""))
     print("time: " + ", ".join(parts))
-
-
-def _home(file: Path) -> Path:
-    """Where results of a checkpoint belong: the run's folder if it lies in one."""
-    return file.parent.parent if file.parent.name == checkpoints.FOLDER else file.parent
 
 
 def run(arguments: list[str]) -> None:

@@ -20,14 +20,14 @@ def clearer(message: str, groups: dict[str, type | None]) -> str:
     if found := _CLASS.search(message):
         module, _, name = found["place"].rpartition(".")
         owner = getattr(importlib.import_module(module), name)
-        return f"{name} has no option '{found['option']}'{_nearest(found['option'], parameters(owner))}"
+        return f"{name} has no option '{found['option']}'{nearest(found['option'], parameters(owner))}"
     if found := _COMMAND.search(message):
         option = found["option"]
         group, dot, _ = option.partition(".")
         known = groups.get(group)
         names = [f"{group}.{name}" for name in parameters(known)] if dot and known else groups
         wanted = option if dot and known else group
-        return f"dim {found['place']} has no option '{option}'{_nearest(wanted, names)}"
+        return f"dim {found['place']} has no option '{option}'{nearest(wanted, names)}"
     return message
 
 
@@ -44,7 +44,8 @@ def parameters(owner: type) -> list[str]:
     return names
 
 
-def _nearest(option: str, known: Iterable[str]) -> str:
+def nearest(option: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an `option` that is none of `known`: the one that was meant, or all."""
     known = list(known)
     if close := difflib.get_close_matches(option, known, n=1, cutoff=0.6):
         return f": did you mean '{close[0]}'?"

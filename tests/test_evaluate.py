@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from dim import evaluate, fit
+from dim import evaluate, export, fit, release
 from dim.errors import UserError
 from dim.files import sha256
+from dim.reporting import cards
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,41 @@ def test_several_seeds_are_kept_apart_from_one(run, tmp_path):
     assert len(metrics["runs"]) == 2
     assert metrics["accuracy"] == pytest.approx(sum(r["accuracy"] for r in metrics["runs"]) / 2)
     assert metrics["accuracy_std"] >= 0
+
+
+def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path):
+    evaluated(run, "--only", "knn,rank", "--layers", "y")
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{cards.BEGIN}\n{cards.END}\nafter\n")
+    file = export.export(str(run), tmp_path / "released" / "digits.safetensors")
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    assert "Of the checkpoint that this file was exported from" in before["digits.md"].decode()
+    evaluate.run([str(file), "--only", "knn,mlp", "--layers", "y"])
+    content = json.loads((file.parent / "digits" / "evaluation.json").read_text())
+    assert content["identity"]["checkpoint_sha256"] == release.read_record(file)["sha256"] == sha256(file)
+    assert (content["name"], content["model"], content["epoch"]) == ("supervised", "Supervised", 0)
+    assert str(tmp_path) not in (file.parent / "digits" / "evaluation.json").read_text()
+    expected = json.loads((run / "evaluation.json").read_text())
+    assert content["identity"]["data"] == expected["identity"]["data"]
+    assert content["results"]["knn"] == expected["results"]["knn"]
+    assert (file.parent / "digits" / "evaluation.csv").exists()
+    after = {path.name: path.read_bytes() for path in file.parent.iterdir() if path.is_file()}
+    assert {name for name in after if after[name] != before[name]} == {"digits.md"}
+    accuracy = f"{content['results']['mlp']['y']['accuracy_last_k']:.2f}"
+    card = after["digits.md"].decode()
+    assert f"| MLP probe, accuracy % (table 1) | {accuracy} |" in card
+    assert "Of this file" in card
+    assert card.count("quick protocol") == 1
+    table = page.read_text()
+    assert table.startswith("before\n")
+    assert table.endswith("after\n")
+    assert f"| quick |  |  | {accuracy} |" in table
+
+
+def test_an_exported_file_does_not_know_where_data_are(run, tmp_path):
+    file = export.export(str(run), tmp_path / "digits.safetensors")
+    with pytest.raises(UserError, match=r"does not say where its data are: give --data\.root"):
+        evaluate.run([str(file), "--data.source", "cifar10"])
 
 
 @pytest.mark.parametrize(

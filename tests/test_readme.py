@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from releases import a_release
 
-from dim import cli, fit, reproduce
+from dim import cli, fit, release, reproduce
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -73,6 +75,23 @@ def test_pages_name_commands_and_files_that_are_there(page, capsys, monkeypatch)
         assert "class_path: dim.models" in capsys.readouterr().out
     for path in re.findall(r"[`\s]((?:dim|tests|benchmarks|configs)/[\w./-]*)", text):
         assert (ROOT / path).exists(), path
+
+
+def test_python_of_the_page_on_released_encoders_runs(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "hubconf.py", tmp_path)
+    a_release(tmp_path / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(release, "FOLDER", tmp_path / "checkpoints")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/pretrained.md").read_text(), re.S)
+    assert len(blocks) == 4
+    names = {"images": torch.rand(8, 3, 32, 32) * 2 - 1}
+    for block in blocks:
+        exec(block, names)
+    assert {layer: tuple(value.shape) for layer, value in names["features"].items()} == {
+        "conv": (8, 4096),
+        "fc": (8, 1024),
+        "y": (8, 64),
+    }
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.M))

@@ -6,13 +6,15 @@ carries the decorator.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dim.errors import UserError
+from dim.networks.inputs import check_images
 
 ENCODERS: dict[str, type["Encoder"]] = {}
 LAYERS = ("conv", "fc", "y")
@@ -36,6 +38,20 @@ def build_encoder(name: str, code_size: int) -> "Encoder":
     return ENCODERS[name](code_size)
 
 
+def rebuild_encoder(name: str, code_size: int, state: Mapping[str, Tensor], origin: str | Path) -> "Encoder":
+    """The encoder called `name` with exactly these weights, in eval mode, channels last; `origin` is for messages.
+
+    Raises:
+        UserError: a weight is missing, too many or of another shape.
+    """
+    encoder = build_encoder(name, code_size)
+    try:
+        encoder.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise UserError(f"{origin} does not fit the encoder '{name}': {' '.join(str(error).split())}") from error
+    return encoder.to(memory_format=torch.channels_last).eval()
+
+
 class Encoder(nn.Module):
     """Base of all encoders; subclasses define `image_size` and `forward`.
 
@@ -57,7 +73,16 @@ class Encoder(nn.Module):
         return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The probed layers of images in [-1, 1], each flattened to (N, D)."""
+        """The probed layers of images, each flattened to (N, D).
+
+        Args:
+            images: (N, 3, S, S), RGB, in [-1, 1]: for uint8, `images.float() / 127.5 - 1`. They are looked at, which
+                waits for the device; `forward` does not look.
+
+        Raises:
+            UserError: images that are not scaled, or of another size.
+        """
+        check_images(images, self.image_size)
         outputs = self(images)
         return {layer: outputs[layer].flatten(1) for layer in self.layers}
 

@@ -95,10 +95,10 @@ def update_readme(path: Path, contents: Sequence[dict[str, Any]]) -> None:
         file.write(with_section(text, readme_section(contents), path))
 
 
-def with_section(text: str, section: str, path: Path) -> str:
-    """A README's text with `section` between its markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{path} does not say where results belong: put these two lines there: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{section}\n{END}{after}"
+def with_section(text: str, section: str, path: Path, begin: str = BEGIN, end: str = END) -> str:
+    """A page's text with `section` between its markers."""
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UserError(f"{path} does not say where results belong: put these two lines there: {begin} and {end}")
+    return f"{before}{begin}\n\n{section}\n{end}{after}"

@@ -58,7 +58,7 @@ def measured(metrics: dict[str, Any], metric: str) -> tuple[float, float | None]
     """
     value = metrics[metric]
     if isinstance(value, dict):
-        return measured(value, "mean_of_last")
+        return measured(value, "mean_of_last" if "mean_of_last" in value else "accuracy")
     spread = metrics.get("spread") if metric == "mean_of_last" else None
     return value, metrics.get(f"{metric}_std", spread)
 
