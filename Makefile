@@ -14,7 +14,7 @@ test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile --cov dim --cov-fail-under 90
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev

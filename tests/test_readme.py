@@ -1,5 +1,6 @@
 """What README and docs show is run, on a small scale: commands, and Python; files that they name exist."""
 
+import json
 import re
 import shlex
 import shutil
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from PIL import Image
 from releases import a_release
 
 from dim import cli, fit, release, reproduce
@@ -22,7 +25,7 @@ SMALL = [
 
 
 def arguments(command):
-    words = shlex.split(command.replace("runs/cifar10", "runs/digits"))
+    words = shlex.split(command.replace("runs/cifar10", "runs/digits"), comments=True)
     return [str(ROOT / word) if word.startswith("configs/") else word for word in words[1:]]
 
 
@@ -64,17 +67,53 @@ def test_commands_that_reproduce_make_a_plan(capsys):
     assert capsys.readouterr().out.count("one after the other") == len(commands)
 
 
+class Parsed(Exception):  # noqa: N818
+    """What a command line means was understood."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_name_commands_and_files_that_are_there(page, capsys, monkeypatch):
     text = page.read_text()
-    for command in re.findall(r"^(dim fit .*)", text, re.M):
-        monkeypatch.setattr("sys.argv", ["dim"])
+    monkeypatch.setattr("sys.argv", ["dim"])
+    for command in re.findall(r"^(?:srun )?(dim fit .*)", text, re.M):
         with pytest.raises(SystemExit) as stopped:
             cli.main([*arguments(command), "--print_config"])
         assert stopped.value.code == 0
         assert "class_path: dim.models" in capsys.readouterr().out
+
+    def understood(*_):
+        raise Parsed
+
+    monkeypatch.setattr(ArgumentParser, "instantiate", understood)
+    for command in re.findall(r"^(dim (?!fit)\w+.*)", text, re.M):
+        with pytest.raises(Parsed):
+            cli.main(arguments(command))
     for path in re.findall(r"[`\s]((?:dim|tests|benchmarks|configs)/[\w./-]*)", text):
         assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "pretrained"], ids=lambda page: page.stem)
+def test_python_of_pages_runs(page, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    if not blocks:
+        return
+    monkeypatch.chdir(tmp_path)
+    fit.run("fit", ["--config", str(ROOT / "configs/digits/dim_local_infonce.yaml"), *SMALL])
+    Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
+    cli.main(["predict", "runs/digits/dim_local_infonce", str(tmp_path)])
+    names = {"images": torch.rand(8, 3, 32, 32) * 2 - 1}
+    for block in blocks:
+        exec(block.replace("runs/cifar10", "runs/digits"), names)
+
+
+def test_the_faults_of_the_page_are_those_that_were_tried():
+    rows = json.loads((ROOT / "benchmarks/results/faults.json").read_text())["rows"]
+    lines = [f"| {row['fault']} | {row['tried']} | {row['survived']} |" for row in rows]
+    page = (ROOT / "docs/robustness.md").read_text()
+    assert re.findall(r"^\| .* \| \d+ \| \d+ \|$", page, re.M) == lines
+    assert sum(row["tried"] for row in rows if row["fault"].startswith("SIG")) >= 20
 
 
 def test_python_of_the_page_on_released_encoders_runs(tmp_path, monkeypatch):
