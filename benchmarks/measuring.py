@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from dim.data.loader import Batch, normalise
 from dim.files import write_json
@@ -36,11 +37,23 @@ def local_dim_flops(n: int, units: int) -> float:
     return 6 * n * (encoder + critic + 64 * n * units + 64 * 1000 + 1000 * 200 + 200)
 
 
+class Counter(TorchDispatchMode):
+    """Adds up the floating-point operations of products and convolutions, as PyTorch counts them."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if count := flop_registry.get(function._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 def counted_flops(model: Model, batch: Batch) -> float:
-    """The products of matrices and convolutions that a forward and backward pass runs, as PyTorch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    """The floating-point operations that a forward and backward pass runs."""
+    with Counter() as counter:
         backward(model, batch)
-    return float(counter.get_total_flops())
+    return float(counter.total)
 
 
 def seconds(action: Callable[[], Any]) -> float:

@@ -33,6 +33,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dim.allocator import keep_memory
+from dim.compiling import compile_parts
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, Model, NoiseAsTargets, Supervised
 
 MODELS = {
@@ -48,7 +49,7 @@ MODELS = {
 def measure(model: Model, n: int, flops: float | None, options: argparse.Namespace) -> dict[str, Any]:
     batch, ceiling = random_batch(n), Ceiling()
     if options.compile:
-        model.compile_parts()
+        compile_parts(model)
     counted = counted_flops(model, batch) if not options.compile else None
     step, rates, times = stepper(model, batch), [], []
     step()
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="*", default=[256, 2048], help="widths of the critic")
     parser.add_argument("--batch", type=int, nargs="*", default=[64, 128, 256])
     parser.add_argument("--models", action="store_true", help="every method instead of local DIM at several sizes")
-    parser.add_argument("--compile", action="store_true", help="as with --model.compile true; takes minutes to start")
+    parser.add_argument("--compile", action="store_true", help="as with dim fit --compile true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of steps in a round")
     parser.add_argument("--json", type=Path)
