@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dim import distributed
+from dim.devices import to_device
 from dim.networks.critics import Critic
 
 
@@ -54,7 +55,7 @@ def contrast(
     start = distributed.rank() * len(y) if union else 0
     if negatives is None:
         return _all_pairs(all_scores(critic, queries, keys, union), len(y), start)
-    shifts = _shifts(keys.shape[1], images, negatives, generator).to(y.device)
+    shifts = to_device(_shifts(keys.shape[1], images, negatives, generator), y.device)
     return _drawn_pairs(critic, queries, keys, shifts, images, start, union)
 
 

@@ -1,6 +1,7 @@
 """Names of devices."""
 
 import torch
+from torch import Tensor
 
 from dim.errors import UserError
 
@@ -19,3 +20,15 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device '{name}' cannot be used here ({str(error).splitlines()[0]})") from error
     return device
+
+
+def waits(tensor: Tensor) -> bool:
+    """Whether looking at a number of `tensor` waits for the work that is queued on its device."""
+    return tensor.device.type != "cpu"
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`. The copy is queued behind the device's work; the CPU waits for neither."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import checkpoints, slurm
 from dim.allocator import keep_memory
 from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
+from dim.compiling import compile_parts
 from dim.errors import UserError
 from dim.files import replacing
 from dim.models import Model
@@ -69,6 +70,7 @@ class Cli(LightningCLI):
         parser.add_argument("--name", default="run", help="name of the run; the configs give their own")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs live: RUNS/DATA/NAME")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
+        parser.add_argument("--compile", type=bool, default=False, help="torch.compile encoder, critics and decoder")
         for name, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
@@ -175,6 +177,14 @@ class Cli(LightningCLI):
         if "batch_size" in self.datamodule.hparams:
             self.model.check(self.datamodule.hparams["batch_size"], self.trainer.num_devices * self.trainer.num_nodes)
         self._get(self.config_init, "probe").check(self.model.encoder)
+        if not self.options.compile:
+            return
+        if self.trainer.world_size > 1 and self.model.hparams["union_statistics"]:
+            raise UserError(
+                "--compile true on several processes cannot compile batch statistics over them: add "
+                "--model.union_statistics false"
+            )
+        compile_parts(self.model)
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
@@ -213,6 +223,6 @@ def run(command: str, arguments: list[str]) -> None:
             parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
         )
     except ArgumentError as error:
-        own = ("config", "name", "runs", "overwrite", "seed_everything", "model", "data", "ckpt_path")
+        own = ("config", "name", "runs", "overwrite", "compile", "seed_everything", "model", "data", "ckpt_path")
         groups = dict.fromkeys(own) | {"trainer": Trainer, **CALLBACKS}
         raise UserError(clearer(str(error), groups)) from error

@@ -104,9 +104,10 @@ class ImageData(pl.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, part: str, **options: Any) -> DeviceLoader:
+        # Kept, so that each split is laid out, and crosses to the device, once a process.
+        self.splits[part] = self.splits[part].channels_last()
         if self.trainer is not None:
             device: torch.device = self.trainer.strategy.root_device
             options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-            # Kept, so that each split crosses to the device once a process.
             self.splits[part] = self.splits[part].to(device)
         return DeviceLoader(self.splits[part], self.hparams["batch_size"], **options)

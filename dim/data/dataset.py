@@ -28,6 +28,10 @@ class Split(NamedTuple):
         """The split on `device`; itself where it is there already."""
         return Split(self.images.to(device), self.labels.to(device))
 
+    def channels_last(self) -> "Split":
+        """The split with its images in the memory layout of batches; itself where they are."""
+        return Split(self.images.contiguous(memory_format=torch.channels_last), self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

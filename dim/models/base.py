@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dim import distributed
 from dim.data.loader import Batch
+from dim.devices import to_device, waits
 from dim.errors import UserError
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
@@ -119,7 +120,7 @@ class Model(pl.LightningModule):
         """
         drawn = sample(rows * distributed.size(), self.rng)
         start = distributed.rank() * rows
-        drawn = drawn[start : start + rows].to(self.device)
+        drawn = to_device(drawn[start : start + rows], self.device)
         return drawn.to(next(self.parameters()).dtype) if drawn.is_floating_point() else drawn
 
     def reseed(self, epoch: int, batch: int) -> None:
@@ -172,7 +173,7 @@ class Model(pl.LightningModule):
         self._loss_names = list(losses)
         self._unchecked.append((step, indices))
         every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
-        if finite.device.type == "cpu" or step % every == 0:
+        if not waits(finite) or step % every == 0:
             self.stop_if_not_finite()
 
     def stop_if_not_finite(self) -> None:

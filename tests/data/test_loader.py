@@ -208,3 +208,15 @@ def test_batches_live_on_the_asked_device():
     loader = DeviceLoader(numbered(8), 4, shuffle=True, device="meta")
     assert loader.split.images.device.type == "meta"
     assert {tensor.device.type for tensor in next(iter(loader))} == {"meta"}
+
+
+def test_batches_do_not_depend_on_the_layout_of_the_split():
+    images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8)
+    split = Split(images, torch.arange(10))
+    laid_out = split.channels_last()
+    assert torch.equal(laid_out.images, images)
+    for a, b in zip(DeviceLoader(split, 4, shuffle=True), DeviceLoader(laid_out, 4, shuffle=True), strict=True):
+        assert torch.equal(a.images, normalise(images[a.indices]))
+        assert torch.equal(a.images, b.images)
+        assert a.images.is_contiguous(memory_format=torch.channels_last)
+        assert b.images.is_contiguous(memory_format=torch.channels_last)

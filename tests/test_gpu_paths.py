@@ -1,0 +1,172 @@
+"""What a GPU needs of a step, tested without one: no synchronisation, float32 where it counts, whole graphs."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dim import objectives
+from dim.compiling import compile_parts
+from dim.contrast import contrast
+from dim.data.loader import Batch, normalise
+from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, NoiseAsTargets, Supervised
+from dim.networks.critics import LocalConcatCritic, LocalDotCritic
+from dim.networks.encoders import build_encoder
+
+WAITING = ("item", "cpu", "tolist", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__")
+"""Methods of a tensor that wait for its device, and indexing by a mask (nonzero)."""
+MODELS = {
+    "local": lambda: DeepInfoMax(units=16),
+    "local dv": lambda: DeepInfoMax(units=16, local_objective="dv", prior="gaussian"),
+    "drawn": lambda: DeepInfoMax(local_critic="concat", local_objective="jsd", width=16, negatives=1),
+    "global and table 5": lambda: DeepInfoMax(1.0, 0.5, units=16, coordinates="relative", occlusion=True),
+    "autoencoder": Autoencoder,
+    "vae": lambda: Autoencoder(kl_weight=1.0),
+    "aae": AdversarialAutoencoder,
+    "bigan": BiGAN,
+    "nat": lambda: NoiseAsTargets(period=2),
+    "supervised": Supervised,
+}
+
+
+class WaitingError(AssertionError):
+    pass
+
+
+@contextlib.contextmanager
+def no_waiting(monkeypatch):
+    def refuse(name):
+        def method(self, *args, **options):
+            raise WaitingError(f"Tensor.{name} waits for the device")
+
+        return method
+
+    with monkeypatch.context() as patch:
+        for name in WAITING:
+            patch.setattr(Tensor, name, refuse(name))
+        yield
+
+
+@pytest.fixture
+def batch():
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    return Batch(normalise(images), torch.arange(8) % 4, torch.arange(8))
+
+
+def test_waiting_is_noticed(monkeypatch):
+    value = torch.ones(2)
+    for wait in (
+        lambda: value.sum().item(),
+        lambda: float(value.sum()),
+        lambda: bool(value.all()),
+        lambda: value.tolist(),
+    ):
+        with no_waiting(monkeypatch), pytest.raises(WaitingError):
+            wait()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_that_logs_nothing_does_not_wait_for_the_device(name, batch, monkeypatch):
+    model = MODELS[name]()
+    if name == "nat":
+        model.make_targets(8)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=13))
+    # NAT re-assigns in even epochs, which the Hungarian method does on the CPU.
+    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=50, current_epoch=1)
+    model._fabric = None
+    monkeypatch.setattr(model, "log", lambda *args, **options: None)
+    monkeypatch.setattr(model, "log_dict", lambda *args, **options: None)
+    monkeypatch.setattr("dim.models.base.waits", lambda tensor: True)
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    with no_waiting(monkeypatch):
+        model.training_step(batch, 3).backward()
+        optimiser.step()
+    assert model._unchecked  # the guard has put its question off
+
+
+@pytest.mark.parametrize("name", ["local", "drawn", "vae"])
+def test_parts_compile_to_whole_graphs_that_change_nothing(name, batch):
+    plain, compiled = MODELS[name](), MODELS[name]()
+    compiled.load_state_dict(plain.state_dict())
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_parts(compiled, backend)
+    seen = []
+    compiled.encoder.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs["y"]))
+    for _ in range(2):
+        results = []
+        for model in (plain, compiled):
+            model.reseed(0, 0)
+            model.zero_grad()
+            step = model.losses(batch)
+            torch.stack(list(step.losses.values())).sum().backward()
+            results.append([*step.losses.values(), *(p.grad for p in model.parameters())])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(b, a)
+    assert len(graphs) == (2 if name == "vae" else 3)  # one for each part, none for the second step
+    assert len(seen) == 2
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    compiled.eval()(batch.images[:3])
+    assert len(graphs) == (2 if name == "vae" else 3)
+
+
+def test_a_break_in_a_graph_is_an_error(batch):
+    model = Supervised()
+    forward = model.encoder.forward
+    model.encoder.forward = lambda images: (torch._dynamo.graph_break(), forward(images))[1]
+    compile_parts(model, "eager")
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        model.losses(batch)
+
+
+@pytest.mark.parametrize("critic", [LocalDotCritic, LocalConcatCritic])
+def test_under_bfloat16_products_are_half_and_log_sum_exps_float32(critic, batch, monkeypatch):
+    encoder = build_encoder("conv32", 64)
+    part = critic(encoder.shapes(), 64, 16)
+    kinds = []
+    monkeypatch.setattr(objectives.infonce, "_value", spy(objectives.infonce._value, kinds))
+    objectives.infonce._take_union.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = encoder(batch.images)
+        scores = contrast(part, outputs["y"], outputs["local"])
+        loss = -objectives.infonce(*scores)
+    assert outputs["y"].dtype == scores.negative.dtype == torch.bfloat16
+    assert kinds == [torch.float32]
+    assert loss.dtype == torch.float32
+    loss.backward()
+    exact = -objectives.infonce(*contrast(part, (wide := encoder(batch.images))["y"], wide["local"]))
+    torch.testing.assert_close(loss, exact, atol=0.1, rtol=0.05)
+
+
+def spy(function, kinds):
+    def called(positive, negative):
+        kinds.append(negative.dtype)
+        return function(positive, negative)
+
+    return called
+
+
+def test_maps_stay_channels_last_through_encoder_and_decoder(batch):
+    model = Autoencoder()
+    outputs = model.encoder(batch.images)
+    maps = [
+        outputs["local"],
+        outputs["conv"],
+        model.decoder.stages(model.decoder.first(outputs["y"]).unflatten(1, (-1, 4, 4))),
+    ]
+    for each in maps:
+        assert each.is_contiguous(memory_format=torch.channels_last)
+    weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+def test_the_optimiser_is_fused():
+    model = Supervised()
+    model._trainer = SimpleNamespace(gradient_clip_val=None)
+    assert model.configure_optimizers()["optimizer"].param_groups[0]["fused"]
