@@ -1,13 +1,14 @@
 """What a GPU needs of a step, tested without one: no synchronisation, float32 where it counts, whole graphs."""
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dim import objectives
+from dim import fit, objectives
 from dim.compiling import compile_parts
 from dim.contrast import contrast
 from dim.data.loader import Batch, normalise
@@ -170,3 +171,20 @@ def test_the_optimiser_is_fused():
     model = Supervised()
     model._trainer = SimpleNamespace(gradient_clip_val=None)
     assert model.configure_optimizers()["optimizer"].param_groups[0]["fused"]
+
+
+def test_the_command_compiles_and_its_checkpoints_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("dim.fit.compile_parts", lambda model: compile_parts(model, "eager"))
+    config = Path(__file__).parent.parent / "configs/digits/dim_local_infonce.yaml"
+    states = []
+    for name, compiled in (("plain", "false"), ("compiled", "true")):
+        options = ["--data.batch_size", "8", "--model.units", "16", "--trainer.accelerator", "cpu"]
+        quick = ["--trainer.max_steps", "2", "--trainer.enable_model_summary", "false", "--codes.images", "0"]
+        place = ["--runs", str(tmp_path), "--name", name, "--compile", compiled]
+        fit.run("fit", ["--config", str(config), *options, *quick, *place])
+        last = torch.load(tmp_path / "digits" / name / "checkpoints/last.ckpt", weights_only=True)
+        states.append(last["state_dict"])
+    plain, compiled = states
+    assert list(plain) == list(compiled)
+    for name in plain:
+        torch.testing.assert_close(compiled[name], plain[name])
