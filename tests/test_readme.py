@@ -53,7 +53,7 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit.run("fit", ["--config", str(ROOT / "configs/digits/dim_local_infonce.yaml"), *SMALL])
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     images = torch.rand(8, 3, 32, 32) * 2 - 1
     for block in blocks:
         exec(block.replace("runs/cifar10", "runs/digits"), {"images": images, "batches": [images] * 2})
