@@ -17,7 +17,7 @@ from dim.evaluation.progress import Report, bars, silent
 from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
-from dim.mine.networks import ACTIVATIONS, Activation, CriticName, perceptron, statistics_network
+from dim.mine.networks import CriticName, perceptron, statistics_network
 from dim.objectives import OBJECTIVES, Objective, ObjectiveName
 
 NATS_PER_BIT = math.log(2)
@@ -48,7 +48,6 @@ class MINE:
         report: objective that reports; by default the one that trains, or dv where that has no estimate.
         critic: concat joins x and z (MINE's); separable is a dot product of embeddings.
         widths: hidden widths of the critic on vectors (images use the lab's convolutional critic).
-        activation: of the critic on vectors; elu learns smooth densities sooner, relu has edges for others.
         units: size of a separable critic's embeddings.
         negatives: other x of the batch that each z is scored with in a step; by default one, or all of them for a
             separable critic and for objectives that contrast each row (infonce, interpolated).
@@ -81,7 +80,6 @@ class MINE:
     report: ObjectiveName | None = None
     critic: CriticName = "concat"
     widths: tuple[int, ...] = (512, 512)
-    activation: Activation = "relu"
     units: int = 64
     negatives: int | None = None
     epochs: float = 50
@@ -195,8 +193,6 @@ class MINE:
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"mine: there is no activation '{self.activation}': choose from {', '.join(ACTIVATIONS)}")
         if self.negatives is not None and self.negatives < (2 if "interpolated" in (self.bound, self.report) else 1):
             raise UserError(f"mine: {self.negatives} negatives are too few for {self.bound}")
 
@@ -212,7 +208,7 @@ class MINE:
         z_size = z[0].numel()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            network = statistics_network(self.critic, shape, z_size, self.widths, self.units, self.activation)
+            network = statistics_network(self.critic, shape, z_size, self.widths, self.units)
             baseline = perceptron((z_size, 512, 1)) if OBJECTIVES[self.bound].takes_baseline else None
         return training.Critic(network, baseline, scale_x, scale_z).to(x.device)
 
