@@ -31,7 +31,7 @@ class Plan:
     seeds: int
 
 
-TRAINING = Training(steps=1500, batch_size=256, negatives=4, widths=(256, 256), learning_rate=4e-3)
+TRAINING = Training(steps=1500, batch_size=256, negatives=4, test_negatives=10, widths=(256, 256), learning_rate=4e-3)
 """A second layer learns the log ratio of x^3, a polynomial of degree six, sooner."""
 PROTOCOLS = {
     "quick": Plan(TRAINING, ("jsd", "kraskov"), 1),

@@ -37,7 +37,7 @@ class Training:
     Attributes:
         steps, batch_size, negatives, learning_rate, critic, widths: as MINE's. One wide hidden layer learns the
             products of components sooner than several.
-        test_pairs: fresh pairs for the estimate.
+        test_pairs, test_negatives: fresh pairs for the estimate, and other x that each z of them is scored with.
         kraskov_pairs: pairs that the nearest-neighbour estimator is given.
         neighbours: its k.
     """
@@ -49,6 +49,7 @@ class Training:
     critic: CriticName = "concat"
     widths: tuple[int, ...] = (512,)
     test_pairs: int = 100_000
+    test_negatives: int = 100
     kraskov_pairs: int = 5000
     neighbours: int = 3
 
@@ -73,6 +74,7 @@ def estimate(
         steps=training.steps,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
+        held_out_negatives=training.test_negatives,
         patience=None,
         evaluations=5,
         seed=seed,
