@@ -17,7 +17,7 @@ from dim.evaluation.progress import Report, bars, silent
 from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
-from dim.mine.networks import ACTIVATIONS, Activation, CriticName, perceptron, statistics_network
+from dim.mine.networks import CriticName, perceptron, statistics_network
 from dim.objectives import OBJECTIVES, Objective, ObjectiveName
 
 NATS_PER_BIT = math.log(2)
@@ -48,10 +48,12 @@ class MINE:
         report: objective that reports; by default the one that trains, or dv where that has no estimate.
         critic: concat joins x and z (MINE's); separable is a dot product of embeddings.
         widths: hidden widths of the critic on vectors (images use the lab's convolutional critic).
-        activation: of the critic on vectors; elu learns smooth densities sooner, relu has edges for others.
         units: size of a separable critic's embeddings.
         negatives: other x of the batch that each z is scored with in a step; by default one, or all of them for a
             separable critic and for objectives that contrast each row (infonce, interpolated).
+        held_out_negatives: the same for the final estimate, by default 10, 500 for a separable critic. Even with a
+            perfect critic DV's log mean e^T over N scores of Gaussian pairs deviates by e^I / sqrt(N). A contrasting
+            objective takes as many as in a step.
         epochs: passes over the training pairs.
         steps: number of steps, instead of epochs.
         batch_size: pairs a step.
@@ -81,9 +83,9 @@ class MINE:
     report: ObjectiveName | None = None
     critic: CriticName = "concat"
     widths: tuple[int, ...] = (512, 512)
-    activation: Activation = "relu"
     units: int = 64
     negatives: int | None = None
+    held_out_negatives: int | None = None
     epochs: float = 50
     steps: int | None = None
     batch_size: int = 512
@@ -188,15 +190,16 @@ class MINE:
             raise UserError(f"mine: '{self.report}' has no estimate to report")
         if self._reporter.takes_baseline and not OBJECTIVES[self.bound].takes_baseline:
             raise UserError(f"mine: '{self.report}' reports with a baseline that only tuba and interpolated train")
-        least = (self.evaluations, *(n for n in (self.patience, self.steps) if n is not None))
+        least = (self.evaluations, *(n for n in (self.patience, self.steps, self.held_out_negatives) if n is not None))
         if min(least) < 1 or self.epochs <= 0 or self.batch_size < 2:
-            raise UserError("mine: evaluations, epochs, steps, patience and batch_size (at least 2) must be positive")
+            raise UserError(
+                "mine: evaluations, epochs, steps, patience, held_out_negatives and batch_size (at least 2) must be "
+                "positive"
+            )
         if not (0 < self.held_out < 1 and 0 < self.validation < 1):
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"mine: there is no activation '{self.activation}': choose from {', '.join(ACTIVATIONS)}")
         if self.negatives is not None and self.negatives < (2 if "interpolated" in (self.bound, self.report) else 1):
             raise UserError(f"mine: {self.negatives} negatives are too few for {self.bound}")
 
@@ -205,6 +208,10 @@ class MINE:
         own = OBJECTIVES[self.bound]
         return OBJECTIVES[self.report or (self.bound if own._estimate else "dv")]
 
+    @property
+    def _contrasting(self) -> bool:
+        return self.bound in CONTRASTING or self._reporter.name in CONTRASTING
+
     def _build(self, x: Tensor, z: Tensor) -> training.Critic:
         """A critic for pairs of which x and z are known, the same for the same seed."""
         scale_x, scale_z = Scale(x), Scale(z.flatten(1))
@@ -212,13 +219,13 @@ class MINE:
         z_size = z[0].numel()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            network = statistics_network(self.critic, shape, z_size, self.widths, self.units, self.activation)
+            network = statistics_network(self.critic, shape, z_size, self.widths, self.units)
             baseline = perceptron((z_size, 512, 1)) if OBJECTIVES[self.bound].takes_baseline else None
         return training.Critic(network, baseline, scale_x, scale_z).to(x.device)
 
     def _counts(self, batch: int, test: int) -> tuple[int, int]:
         """Negatives of each z in a step and among held-out pairs."""
-        contrasting = self.bound in CONTRASTING or self._reporter.name in CONTRASTING
+        contrasting = self._contrasting
         if self.negatives is not None:
             step = min(self.negatives, batch - 1)
         else:
@@ -268,6 +275,8 @@ class MINE:
                         break
         best.restore(critic)
         self.critic_ = critic
+        if self.held_out_negatives is not None and not self._contrasting:
+            held = min(self.held_out_negatives, len(test[0]) - 1)
         self._summarise(training.held_out(critic, *test, held))
         train = statistics.fmean(entry["train"] for entry in self.history_[-3:])
         warn_of_doubt(self.estimate_, train, self.ceiling_, self.unit)

@@ -9,17 +9,17 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 CriticName = Literal["concat", "separable"]
-Activation = Literal["relu", "elu"]
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
-PAIRS_AT_ONCE = 1 << 14
-"""Pairs whose activations a concatenation critic holds; those of more pairs are computed again for the gradient."""
+PAIRS_AT_ONCE = 1 << 11
+"""Pairs that a concatenation critic scores in one go: what of them a processor's cache holds."""
+PAIRS_KEPT = 1 << 14
+"""Pairs whose activations are kept for the gradient; those of more pairs are computed again."""
 
 
-def perceptron(sizes: tuple[int, ...], activation: Activation = "relu") -> nn.Sequential:
-    """Linear layers with an activation between them."""
+def perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):
-        layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -53,16 +53,13 @@ class ConcatNetwork(StatisticsNetwork):
         features: their size.
         z_size: size of z.
         widths: hidden widths of the perceptron.
-        activation: between its layers.
     """
 
-    def __init__(
-        self, embed: nn.Module, features: int, z_size: int, widths: tuple[int, ...], activation: Activation = "relu"
-    ) -> None:
+    def __init__(self, embed: nn.Module, features: int, z_size: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.embed, self.features = embed, features
         self.joint = nn.Linear(features + z_size, widths[0])
-        self.rest = nn.Sequential(ACTIVATIONS[activation](), *perceptron((*widths, 1), activation))
+        self.rest = nn.Sequential(nn.ReLU(), *perceptron((*widths, 1)))
 
     def queries(self, z: Tensor) -> Tensor:
         return linear(z, self.joint.weight[:, self.features :], self.joint.bias)
@@ -79,11 +76,12 @@ class ConcatNetwork(StatisticsNetwork):
     def rows(self, queries: Tensor, keys: Tensor) -> Tensor:
         negatives = len(keys) - len(queries)
         size = max(1, PAIRS_AT_ONCE // (1 + negatives))
+        again = torch.is_grad_enabled() and len(queries) * (1 + negatives) > PAIRS_KEPT
         scores = []
         for start in range(0, len(queries), size):
             block = queries[start : start + size]
             window = keys[start : start + len(block) + negatives]
-            if len(block) < len(queries) and torch.is_grad_enabled():
+            if again:
                 scores.append(checkpoint(self._block, block, window, use_reentrant=False))
             else:
                 scores.append(self._block(block, window))
@@ -134,23 +132,21 @@ def statistics_network(
     z_size: int,
     widths: tuple[int, ...],
     units: int,
-    activation: Activation = "relu",
 ) -> StatisticsNetwork:
     """A critic for vectors x (D,) or images (C, S, S).
 
     Args:
         widths: hidden widths of the perceptrons on vectors; with images the joint one is the lab's, 512-128.
         units: size of the embeddings of a separable critic.
-        activation: of the perceptrons on vectors.
     """
     image = len(x_shape) == 3
     if critic == "concat":
         if image:
             return ConcatNetwork(image_embedding(x_shape[1], x_shape[0]), 256, z_size, (512, 128))
-        return ConcatNetwork(nn.Identity(), x_shape[0], z_size, widths, activation)
+        return ConcatNetwork(nn.Identity(), x_shape[0], z_size, widths)
     x_network = (
         nn.Sequential(image_embedding(x_shape[1], x_shape[0]), nn.Linear(256, units))
         if image
-        else perceptron((x_shape[0], *widths, units), activation)
+        else perceptron((x_shape[0], *widths, units))
     )
-    return SeparableNetwork(x_network, perceptron((z_size, *widths, units), activation))
+    return SeparableNetwork(x_network, perceptron((z_size, *widths, units)))

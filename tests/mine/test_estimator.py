@@ -7,6 +7,7 @@ import torch
 
 from dim.errors import UserError
 from dim.mine import MINE
+from dim.mine.inputs import cut
 from dim.objectives import OBJECTIVES
 
 QUICK = {"steps": 250, "widths": (64,), "batch_size": 128, "learning_rate": 1e-2, "evaluations": 4}
@@ -165,3 +166,27 @@ def test_progress_goes_from_the_first_to_the_last_step():
     seen = []
     MINE(steps=4, widths=(8,), evaluations=1, progress=lambda *what: seen.append(what)).fit(x, z)
     assert seen == [("mine", 0.25), ("mine", 0.5), ("mine", 0.75), ("mine", 1.0)]
+
+
+def test_held_out_negatives_are_those_of_the_final_estimate():
+    x, z, _ = gaussians(0.9, 2, 400)
+    plain, ten, fifty = (
+        MINE(bound="jsd", steps=20, patience=None, held_out_negatives=n).fit(x, z) for n in (None, 10, 50)
+    )
+    assert plain.history_ == ten.history_ == fifty.history_
+    assert plain.estimate_ == ten.estimate_ != fifty.estimate_
+    test = cut(torch.from_numpy(x), torch.from_numpy(z), 0.2, torch.Generator().manual_seed(0))[0]
+    critic = fifty.critic_.double()
+    x, z = (
+        (side.double() - scale.mean) / scale.scale
+        for side, scale in zip(test, (critic.scale_x, critic.scale_z), strict=True)
+    )
+    table = torch.stack([critic.network(x.roll(-k, 0), z) for k in range(51)])
+    expected = table[0].mean() - table[1:].exp().mean().log()
+    assert fifty.estimate_ == pytest.approx(float(expected.detach()), abs=1e-4)
+
+
+def test_a_contrasting_objective_reports_with_the_negatives_of_a_step():
+    x, z, _ = gaussians(0.9, 2, 400)
+    found = [MINE(bound="infonce", steps=3, held_out_negatives=n, negatives=7).fit(x, z).estimate_ for n in (None, 50)]
+    assert found[0] == found[1]

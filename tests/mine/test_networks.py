@@ -17,8 +17,10 @@ def table(network, queries, keys, negatives):
 
 @pytest.mark.parametrize("name", ["concat", "separable"])
 @pytest.mark.parametrize("negatives", [0, 1, 70])
-def test_rows_are_pairs_with_the_following_keys(name, negatives, monkeypatch):
+@pytest.mark.parametrize("kept", [0, 10_000])
+def test_rows_are_pairs_with_the_following_keys(name, negatives, kept, monkeypatch):
     monkeypatch.setattr(networks, "PAIRS_AT_ONCE", 150)
+    monkeypatch.setattr(networks, "PAIRS_KEPT", kept)
     torch.manual_seed(0)
     network = statistics_network(name, (3,), 2, (8, 8), 4).double()
     queries = network.queries(torch.randn(75, 2).double()).detach().requires_grad_()

@@ -38,6 +38,8 @@ EPOCHS = {"mnist": 3, "digits": 60}
 """Passes by default: minutes on two cores."""
 VALIDATION = 1 / 6
 """Share of the training images that is held out: 10,000 of MNIST's. The paths on the information plane are theirs."""
+EDGES = (-0.5, 1.15)
+"""Of the information plane's axis of I(X; Z): nats, and times log n."""
 
 
 def bottleneck(
@@ -168,12 +170,24 @@ def _print_table(rows: Sequence[Mapping[str, Any]], errors: Mapping[str, float],
 
 
 def _plane(axes: Axes, rows: Sequence[Mapping[str, Any]], images: _Images) -> None:
-    """Paths of the seeds' means; a dot after the training."""
+    """Paths of the seeds' means; a dot after the training.
+
+    An estimate that no information can have, below 0 or well above log n, would stretch the axis until all others are
+    one line: it stands as a triangle at the edge, and its value in the legend.
+    """
+    low, high = EDGES[0], EDGES[1] * math.log(len(images.held_out[1]))
     for variant in VARIANTS:
         histories = [row["history"] for row in rows if row["variant"] == variant]
-        path = np.array([[[at["x_z"], at["z_y"]] for at in history] for history in histories]).mean(0)
-        (line,) = axes.plot(*path.T, marker=".", markersize=4, linewidth=1, label=TITLES[variant])
-        axes.plot(*path[-1], marker="o", markersize=8, color=line.get_color())
+        x, y = np.array([[[at["x_z"], at["z_y"]] for at in history] for history in histories]).mean(0).T
+        outside = (x < low) | (x > high)
+        label = TITLES[variant] + "".join(f", outside at {value:.3g}" for value in x[outside])
+        inside = x.clip(low, high)
+        (line,) = axes.plot(inside, y, marker=".", markersize=4, linewidth=1, label=label)
+        axes.plot(inside[-1], y[-1], marker="o", markersize=8, color=line.get_color())
+        for at, height in zip(inside[outside], y[outside], strict=True):
+            axes.plot(at, height, marker="<" if at == low else ">", markersize=11, color=line.get_color())
+    margin = 0.03 * (high - low)
+    axes.set_xlim(low - margin, high + margin)
     held_out = len(images.held_out[1])
     axes.axhline(math.log(images.classes), color="grey", linewidth=0.8, linestyle=":")
     axes.axvline(math.log(held_out), color="grey", linewidth=0.8, linestyle="--")

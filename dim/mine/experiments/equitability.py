@@ -31,9 +31,11 @@ class Plan:
     seeds: int
 
 
+TRAINING = Training(steps=1500, batch_size=256, negatives=4, test_negatives=10, widths=(256, 256), learning_rate=4e-3)
+"""A second layer learns the log ratio of x^3, a polynomial of degree six, sooner."""
 PROTOCOLS = {
-    "quick": Plan(Training(), ("dv", "kraskov"), 1),
-    "full": Plan(Training(steps=3000, kraskov_pairs=10_000), ("dv", "nwj", "kraskov"), 5),
+    "quick": Plan(TRAINING, ("jsd", "kraskov"), 1),
+    "full": Plan(dataclasses.replace(TRAINING, steps=3000, kraskov_pairs=10_000), ("dv", "jsd", "nwj", "kraskov"), 5),
 }
 
 
@@ -48,8 +50,9 @@ def equitability(
 ) -> None:
     """Estimates I(X; Y) of Y = f(X) + sigma eps, X uniform on (-1, 1)^2, f one of x, x^3 and sin x.
 
-    The truth, by quadrature, is not quite the same for the three: it stands beside the estimates. Run again, only
-    what is missing is estimated.
+    The truth, by quadrature, is not quite the same for the three: it stands beside the estimates. jsd is a critic that
+    learns by the Jensen-Shannon objective and reports DV on 100,000 fresh pairs. Width and rate were chosen on x^3 at
+    sigma 0.1 with seed 100, which is not reported. Run again, only what is missing is estimated.
 
     Args:
         protocol: quick takes minutes on two cores (one seed), full an hour (five seeds, longer training).

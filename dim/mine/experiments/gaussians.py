@@ -49,9 +49,9 @@ class Plan:
 
 
 PROTOCOLS = {
-    "quick": Plan(Training(activation="elu"), ("dv", "jsd", "nwj", "kraskov"), 1, (500, 2000, 8000), 1),
+    "quick": Plan(Training(), ("dv", "jsd", "nwj", "kraskov"), 1, (500, 2000, 8000), 1),
     "full": Plan(
-        Training(steps=2000, activation="elu", kraskov_pairs=10_000),
+        Training(steps=3000, kraskov_pairs=10_000),
         ("dv", "jsd", "nwj", "infonce", "js", "smile", "kraskov"),
         5,
         (250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000),
@@ -138,7 +138,6 @@ def _from_sample(
     mine = MINE(
         bound=setting["estimator"],
         widths=training.widths,
-        activation=training.activation,
         negatives=training.negatives,
         batch_size=min(training.batch_size, max(32, len(x) // 20)),
         learning_rate=training.learning_rate,

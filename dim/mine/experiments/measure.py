@@ -11,7 +11,7 @@ from dim.evaluation.progress import Report
 from dim.mine import MINE
 from dim.mine.estimator import DivergenceError
 from dim.mine.kraskov import kraskov
-from dim.mine.networks import Activation, CriticName
+from dim.mine.networks import CriticName
 from dim.objectives import ObjectiveName
 
 if TYPE_CHECKING:
@@ -35,22 +35,21 @@ class Training:
     """How an estimate is made where pairs can be drawn at will: each step sees fresh ones.
 
     Attributes:
-        steps, batch_size, negatives, learning_rate, critic, widths, activation: as MINE's. One wide hidden layer
-            learns the products of components sooner than several; ELU learns smooth log ratios of many components
-            sooner than ReLU, and sharp ones of few later.
-        test_pairs: fresh pairs for the estimate.
+        steps, batch_size, negatives, learning_rate, critic, widths: as MINE's. One wide hidden layer learns the
+            products of components sooner than several.
+        test_pairs, test_negatives: fresh pairs for the estimate, and other x that each z of them is scored with.
         kraskov_pairs: pairs that the nearest-neighbour estimator is given.
         neighbours: its k.
     """
 
     steps: int = 1000
-    batch_size: int = 256
-    negatives: int = 4
+    batch_size: int = 128
+    negatives: int = 12
     learning_rate: float = 2e-3
     critic: CriticName = "concat"
     widths: tuple[int, ...] = (512,)
-    activation: Activation = "relu"
     test_pairs: int = 100_000
+    test_negatives: int = 100
     kraskov_pairs: int = 5000
     neighbours: int = 3
 
@@ -71,11 +70,11 @@ def estimate(
         bound=estimator,
         critic=training.critic,
         widths=training.widths,
-        activation=training.activation,
         negatives=training.negatives,
         steps=training.steps,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
+        held_out_negatives=training.test_negatives,
         patience=None,
         evaluations=5,
         seed=seed,

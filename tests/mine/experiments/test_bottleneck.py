@@ -1,9 +1,12 @@
 import csv
 import json
+import math
 
 import pytest
+import torch
 
-from dim import cli
+from dim import cli, plots
+from dim.data import digits
 from dim.mine.experiments import bottleneck
 
 
@@ -37,6 +40,26 @@ def test_files_table_and_plot_then_only_what_is_missing(tmp_path, capsys, monkey
     run(tmp_path, "--seeds", "2")
     assert trained == [("deterministic", 1), ("vib", 1)]
     assert json.loads((tmp_path / "bottleneck-digits.json").read_text())["cells"][:5] == cells
+
+
+def test_an_outlier_does_not_stretch_the_information_plane():
+    def row(variant, seed, *estimates):
+        return {"variant": variant, "seed": seed, "history": [{"x_z": v, "z_y": 1.0} for v in estimates]}
+
+    images = bottleneck._Images(digits.load(8), torch.device("cpu"))
+    log_n = math.log(len(images.held_out[1]))
+    rows = [row(variant, seed, 0.0, 2.0, 3.0) for variant in bottleneck.VARIANTS for seed in (0, 1)]
+    rows[-1] = row("propagated", 1, 0.0, -130.0, 3.0)
+    _, (axes,) = plots.figure()
+    bottleneck._plane(axes, rows, images)
+    low, high = axes.get_xlim()
+    assert -1 < low < -0.5
+    assert log_n < high < 1.3 * log_n
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels[:2] == ["no bottleneck", "VIB"]
+    assert labels[-1] == "MINE, propagated, outside at -64"  # the mean of the two seeds
+    (edge,) = [line for line in axes.lines if line.get_marker() == "<"]
+    assert list(edge.get_xdata()) == [-0.5]
 
 
 def test_published_errors_are_named_after_the_variants():
