@@ -55,7 +55,7 @@ class SaveWhenInterrupted(pl.Callback):
         trainer.save_checkpoint(f"{trainer.default_root_dir}/exception.ckpt")
 
 
-def run(folder, stop=None, checkpoint=None, manual=False, validation=0, **limits):
+def run(folder, stop=None, checkpoint=None, manual=False, batch_size=256, validation=0, **limits):
     model = Tiny(stop, manual)
     steps = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     epochs = ModelCheckpoint(folder, "{epoch}", every_n_epochs=1, save_top_k=-1, save_on_train_epoch_end=True)
@@ -69,7 +69,7 @@ def run(folder, stop=None, checkpoint=None, manual=False, validation=0, **limits
         default_root_dir=folder,
         **limits,
     )
-    data = ImageData("digits", batch_size=256, image_size=8, validation=validation)
+    data = ImageData("digits", batch_size=batch_size, image_size=8, validation=validation)
     try:
         trainer.fit(model, data, ckpt_path=checkpoint)
     except InterruptionError:
@@ -115,7 +115,7 @@ CHAINS = {
 SETTINGS = {
     "epochs": {"max_epochs": EPOCHS},
     "steps": {"max_steps": EPOCHS * BATCHES},
-    "validation": {"max_epochs": EPOCHS, "validation": 100},
+    "validation": {"max_epochs": EPOCHS, "batch_size": 220, "validation": 220},
     "manual": {"max_epochs": EPOCHS, "manual": True},
 }
 
