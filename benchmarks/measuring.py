@@ -121,6 +121,6 @@ def peak_gb() -> float:
 
 def save(path: Path | None, options: argparse.Namespace, **content: Any) -> None:
     if path:
-        kept = {name: value for name, value in vars(options).items() if name not in ("json", "task")}
+        kept = {name: value for name, value in vars(options).items() if name not in ("json", "task", "root")}
         about = {"options": json.loads(json.dumps(kept, default=str)), "versions": versions(), "machine": machine()}
         write_json(path, {**about, "threads": torch.get_num_threads(), **content})

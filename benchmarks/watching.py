@@ -18,6 +18,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from measuring import save
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
@@ -26,10 +27,8 @@ from rich.table import Table
 
 from dim.allocator import keep_memory
 from dim.data import ImageData
-from dim.files import write_json
 from dim.models import DeepInfoMax
 from dim.monitoring import OnlineProbe, VitalSigns
-from dim.provenance import versions
 
 WARM_UP = 10
 VARIANTS: dict[str, tuple[bool, list[type[Callback]]]] = {
@@ -103,8 +102,7 @@ def main() -> None:
         ratios = " ".join(f"{ratio:.3f}" for ratio in row["ratios"])
         table.add_row(row["variant"], f"{row['seconds']:.4f}", f"{row['ratio']:.3f}", ratios)
     Console().print(table)
-    if options.json:
-        write_json(options.json, {"options": vars(options) | {"json": None}, "versions": versions(), "rows": rows})
+    save(options.json, options, rows=rows)
 
 
 if __name__ == "__main__":
