@@ -36,6 +36,7 @@ from rich.table import Table
 
 from dim.files import replacing, sha256, write_json
 from dim.provenance import versions
+from dim.reporting.text import with_section
 
 MODELS = {
     "DIM(L)": "DeepInfoMax --model.units 16 --model.gamma 1",
@@ -214,13 +215,17 @@ def folders(place: Path) -> Iterator[tuple[str, str]]:
     def bomb(path: Path) -> None:
         Image.new("1", (30_000, 30_000)).save(path)  # some kilobytes, which decoded are 2.7 GB
 
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:60])
+
+    def lead_out(path: Path) -> None:
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+
     harms: dict[str, tuple[Callable[[Path], None], str]] = {
         "image that is a decompression bomb": (bomb, "too large to be opened safely"),
-        "image cut short": (lambda path: path.write_bytes(path.read_bytes()[:60]) and None, "not a readable image"),
-        "image that is a link out of its folder": (
-            lambda path: path.unlink() or path.symlink_to("/etc/passwd"),
-            "leads out",
-        ),
+        "image cut short": (cut, "not a readable image"),
+        "image that is a link out of its folder": (lead_out, "leads out"),
     }
     for what, (harm, message) in harms.items():
         root = place / what.replace(" ", "-")
@@ -232,14 +237,10 @@ def folders(place: Path) -> Iterator[tuple[str, str]]:
         yield what, refused(command(place / "none", "supervised", *options), message)
 
 
-def write_page(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rewrites what stands between the page's markers."""
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """The page's table."""
     lines = [f"| {row['fault']} | {row['tried']} | {row['survived']} |" for row in rows]
-    table = "\n".join(["| fault | tried | survived |", "|---|---:|---:|", *lines])
-    with replacing(path, "w") as file:
-        file.write(f"{before}{begin}\n\n{table}\n\n{end}{after}")
+    return "\n".join(["| fault | tried | survived |", "|---|---:|---:|", *lines, ""])
 
 
 def main() -> None:
@@ -273,7 +274,9 @@ def main() -> None:
     if options.json:
         write_json(options.json, {"seed": options.seed, "versions": versions(), "rows": rows, "wrong": wrong})
     if options.page:
-        write_page(options.page, rows)
+        page = with_section(options.page.read_text(), table_of(rows), options.page, BEGIN, END)
+        with replacing(options.page, "w") as file:
+            file.write(page)
     sys.exit(bool(wrong))
 
 

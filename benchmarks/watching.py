@@ -11,14 +11,12 @@ rounds of the ratio to the unwatched steps of the same round. All with Lightning
 import argparse
 import statistics
 import tempfile
-import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from measuring import save
+from measuring import Clock, save
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
@@ -36,16 +34,6 @@ VARIANTS: dict[str, tuple[bool, list[type[Callback]]]] = {
     "logs": (True, [VitalSigns]),
     "logs and probe": (True, [VitalSigns, OnlineProbe]),
 }
-
-
-class Clock(Callback):
-    """When each batch begins."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_start(self, *args: Any) -> None:
-        self.times.append(time.perf_counter())
 
 
 def step_seconds(data: ImageData, variant: str, steps: int, folder: str) -> float:

@@ -54,9 +54,8 @@ class _DotCritic(Critic):
         return (queries * keys).sum(-1)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        # Keys, of which there are many more, on the left: the quicker shape for a CPU's products and their gradients.
-        flat = keys.flatten(0, 1) @ queries.T
-        return flat.T.reshape(len(queries), *keys.shape[:2])
+        flat = queries @ keys.flatten(0, 1).T
+        return flat.view(len(queries), *keys.shape[:2])
 
 
 class EncodeBlock(nn.Module):
@@ -80,9 +79,7 @@ class EncodeBlock(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         flat = rows.reshape(-1, rows.shape[-1])
         hidden = functional.relu(self.bn(self.expand(flat)), inplace=True)
-        # project(hidden) + shortcut(flat) without a pass for the sum: the second product adds to the first.
-        shortcut = functional.linear(flat, self.shortcut.weight, self.project.bias)
-        out = self.norm(torch.addmm(shortcut, hidden, self.project.weight.T))
+        out = self.norm(self.project(hidden) + self.shortcut(flat))
         return out.view(*rows.shape[:-1], -1)
 
 

@@ -1,0 +1,52 @@
+"""What a run leaves on disk and prints, with a stand-in for the trainer's counting where real steps add nothing."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from dim import fit
+from dim.callbacks import PlainProgress, RunCheckpoint
+from dim.errors import UserError
+
+RUN = "digits/run"
+TRAIN = (
+    "--model Supervised --data ImageData --data.source digits --data.batch_size 16 --codes.images 0 "
+    "--trainer.accelerator cpu --trainer.limit_train_batches 1 --trainer.enable_model_summary false"
+)
+
+
+def train(folder, *options):
+    fit.run("fit", [*TRAIN.split(), "--runs", str(folder), *options])
+    return sorted(path.name for path in (folder / RUN / "checkpoints").iterdir())
+
+
+def test_epochs_are_kept_as_asked_and_half_written_files_go(tmp_path):
+    kept = train(tmp_path, "--trainer.max_epochs", "5", "--checkpoint.every_n_epochs", "2")
+    assert kept == ["epoch=0001.ckpt", "epoch=0003.ckpt", "epoch=0004.ckpt", "last.ckpt"]
+    checkpoints = tmp_path / RUN / "checkpoints"
+    (checkpoints / ".last.ckpt.a1b2.tmp").write_bytes(b"half")
+    (checkpoints / "epoch=mine.ckpt").write_bytes(b"a user's own")
+    resumed = train(tmp_path, "--trainer.max_epochs", "6", "--ckpt_path", "last")
+    assert resumed == ["epoch=0005.ckpt", "epoch=mine.ckpt", "last.ckpt"]
+
+
+def test_no_steps_between_checkpoints_is_refused():
+    with pytest.raises(UserError, match="every_n_steps is 0"):
+        RunCheckpoint(every_n_steps=0)
+
+
+def test_a_line_says_where_the_run_is(capsys):
+    current = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=3)))
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        global_step=3,
+        current_epoch=1,
+        max_epochs=4,
+        num_training_batches=10,
+        callback_metrics={"train/loss": 1.25, "probe/y": 0.5},
+        fit_loop=SimpleNamespace(epoch_loop=current),
+    )
+    PlainProgress().on_train_epoch_end(trainer, None)
+    line = capsys.readouterr().out
+    assert line.startswith("epoch 2/4  batch 3/10  ")
+    assert line.endswith("steps/s  loss 1.25\n")
