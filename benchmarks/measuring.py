@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -71,16 +70,6 @@ class Ceiling:
 
     def __call__(self) -> float:
         return 2 * SIDE**3 / min(seconds(lambda: torch.mm(self.a, self.b, out=self.out)) for _ in range(5))
-
-
-class Clock(Callback):
-    """When each batch begins."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_start(self, *args: Any) -> None:
-        self.times.append(time.perf_counter())
 
 
 def random_batch(n: int, side: int = 32) -> Batch:

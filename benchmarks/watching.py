@@ -1,26 +1,32 @@
 """What watching a training costs: logs and online probes, relative to the same steps unwatched.
 
-    python benchmarks/watching.py [--root DATA] [--source cifar10] [--steps 60] [--rounds 4] [--json FILE]
+    python benchmarks/watching.py [--root DATA] [--source cifar10] [--steps 400] [--json FILE]
 
-Each round trains DIM(L) (infoNCE, the cpu budget's sizes) for some steps unwatched (no logger, no probe), with logs
-and vital signs, and with the online probe as well, in turn. A step's time is the mean over a round's steps (the first
-ten are left out), so that what is done only every 50th step counts with its share; the table has the median over
-rounds of the ratio to the unwatched steps of the same round. All with Lightning's trainer and its default interval.
+Three trainings of DIM(L) (infoNCE, the cpu budget's sizes) take one step each in turn: unwatched (no logger, no probe),
+with logs and vital signs, and with the online probe as well. A step lasts from one batch's start to the next, whatever
+is done in between, and a machine whose speed drifts slows all three alike. The ratio is that of the means over all
+steps but the first, so that what is done only at every 50th counts with its share; the same ratio in each quarter of
+the steps tells how far it can be trusted. All with Lightning's trainer and its default interval.
 """
 
 import argparse
 import statistics
 import tempfile
+import threading
+import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from measuring import Clock, save
+from measuring import save
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from dim.allocator import keep_memory
@@ -28,7 +34,7 @@ from dim.data import ImageData
 from dim.models import DeepInfoMax
 from dim.monitoring import OnlineProbe, VitalSigns
 
-WARM_UP = 10
+WARM_UP, PARTS = 20, 4
 VARIANTS: dict[str, tuple[bool, list[type[Callback]]]] = {
     "unwatched": (False, []),
     "logs": (True, [VitalSigns]),
@@ -36,55 +42,88 @@ VARIANTS: dict[str, tuple[bool, list[type[Callback]]]] = {
 }
 
 
-def step_seconds(data: ImageData, variant: str, steps: int, folder: str) -> float:
-    """Mean seconds of a step of a fresh model."""
+class Turns:
+    """Lets several threads go on one after the other."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.turn, self.changed = threads, 0, threading.Condition()
+
+    def wait(self, place: int) -> None:
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.turn == place, timeout=300):
+                raise TimeoutError("another training has stopped")
+
+    def pass_on(self) -> None:
+        with self.changed:
+            self.turn = (self.turn + 1) % self.threads
+            self.changed.notify_all()
+
+
+class InTurn(Callback):
+    """Takes a step when its turn comes, and notes how long it took."""
+
+    def __init__(self, turns: Turns, place: int, tell: Callable[[], None]) -> None:
+        self.turns, self.place, self.tell = turns, place, tell
+        self.start = 0.0
+        self.seconds: list[float] = []
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        if self.start:
+            self.seconds.append(time.perf_counter() - self.start)
+            self.tell()
+            self.turns.pass_on()
+        self.turns.wait(self.place)
+        self.start = time.perf_counter()
+
+    def on_train_end(self, *args: Any) -> None:
+        self.turns.pass_on()
+
+
+def train(variant: str, pace: InTurn, options: argparse.Namespace, folder: str) -> list[float]:
+    """Seconds of each step after the first ones."""
     logs, callbacks = VARIANTS[variant]
-    pl.seed_everything(0, verbose=False)
-    model = DeepInfoMax(alpha=0, beta=1, gamma=0.1, local_critic="dot", local_objective="infonce", units=128)
-    clock = Clock()
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_steps=WARM_UP + steps + 1,
-        logger=TensorBoardLogger(folder, default_hp_metric=False) if logs else False,
-        callbacks=[clock, *(callback() for callback in callbacks)],
+        max_steps=WARM_UP + options.steps + 1,
+        logger=TensorBoardLogger(folder, variant, default_hp_metric=False) if logs else False,
+        callbacks=[pace, *(callback() for callback in callbacks)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, datamodule=data)
-    return (clock.times[WARM_UP + steps] - clock.times[WARM_UP]) / steps
+    model = DeepInfoMax(alpha=0, beta=1, gamma=0.1, local_critic="dot", local_objective="infonce", units=128)
+    trainer.fit(model, datamodule=ImageData(options.source, options.root))
+    return pace.seconds[WARM_UP:]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="data")
     parser.add_argument("--source", default="cifar10")
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     keep_memory()
-    data = ImageData(options.source, options.root)
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in track(range(options.rounds), "rounds"):
-            names = list(VARIANTS)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                seconds[name].append(step_seconds(data, name, options.steps, folder))
-    plain = seconds["unwatched"]
+    turns = Turns(len(VARIANTS))
+    with tempfile.TemporaryDirectory() as folder, Progress() as progress, ThreadPoolExecutor(len(VARIANTS)) as pool:
+        bar = progress.add_task("steps", total=(WARM_UP + options.steps) * len(VARIANTS))
+        paces = [InTurn(turns, place, lambda: progress.advance(bar)) for place in range(len(VARIANTS))]
+        running = [pool.submit(train, name, pace, options, folder) for name, pace in zip(VARIANTS, paces, strict=True)]
+        seconds = dict(zip(VARIANTS, (future.result() for future in running), strict=True))
+    size, plain = options.steps // PARTS, seconds["unwatched"]
     rows = [
         {
             "variant": name,
-            "seconds": statistics.median(values),
-            "ratio": statistics.median(value / base for value, base in zip(values, plain, strict=True)),
-            "ratios": [value / base for value, base in zip(values, plain, strict=True)],
+            "seconds": statistics.fmean(values),
+            "ratio": sum(values) / sum(plain),
+            "ratios": [sum(values[i : i + size]) / sum(plain[i : i + size]) for i in range(0, size * PARTS, size)],
         }
         for name, values in seconds.items()
     ]
-    title = f"{options.source}, batch 64, {torch.get_num_threads()} threads"
+    title = f"{options.source}, batch 64, {torch.get_num_threads()} threads, {options.steps} steps each"
     table = Table(title=title, title_justify="left")
-    for name in ("", "seconds a step", "ratio", "ratios of the rounds"):
+    for name in ("", "seconds a step", "ratio", "in each quarter"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
         ratios = " ".join(f"{ratio:.3f}" for ratio in row["ratios"])

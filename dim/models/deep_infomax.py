@@ -1,5 +1,6 @@
 """Deep InfoMax: a weighted sum of global, local and prior-matching objectives (section 3)."""
 
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -156,6 +157,8 @@ class DeepInfoMax(Model):
             estimate = objective.estimate(*scores, baseline, union=self.union)
         if estimate is not None:
             step.metrics[f"{part}_nats"] = estimate
+            # infoNCE's limit, and about as much as the pairs of one batch can certify by any bound.
+            step.metrics[f"{part}_ceiling"] = torch.full_like(estimate, math.log(1 + scores.negative.shape[1]))
 
     def _add_coordinates(self, step: Step, outputs: dict[str, Tensor]) -> None:
         maps = outputs["local"]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -94,7 +96,9 @@ def test_estimates_are_reported_in_nats_where_they_exist(batch):
     assert float(infonce.metrics["local_nats"]) == pytest.approx(
         float(-infonce.losses["local"]) + torch.log(torch.tensor(1.0 + 31 * 64)).item(), abs=1e-4
     )
-    assert "local_nats" not in jsd.metrics
+    assert float(infonce.metrics["local_ceiling"]) == pytest.approx(math.log(1 + 31 * 64))
+    assert float(infonce.metrics["local_nats"]) <= float(infonce.metrics["local_ceiling"])
+    assert not {"local_nats", "local_ceiling"} & set(jsd.metrics)
 
 
 def test_randomness_is_a_function_of_epoch_and_batch(batch):
