@@ -63,7 +63,14 @@ class RunCheckpoint(Checkpoint):
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._handle if trainer.world_size == 1 else self._interrupt)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        # Before Lightning puts back what it found: the other way round its handler would stay, and with it the run.
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

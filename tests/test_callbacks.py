@@ -1,5 +1,10 @@
 """What a run leaves on disk and prints, with a stand-in for the trainer's counting where real steps add nothing."""
 
+import contextlib
+import gc
+import os
+import signal
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +12,7 @@ import pytest
 from dim import fit
 from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.errors import UserError
+from dim.models import Model
 
 RUN = "digits/run"
 TRAIN = (
@@ -28,6 +34,26 @@ def test_epochs_are_kept_as_asked_and_half_written_files_go(tmp_path):
     (checkpoints / "epoch=mine.ckpt").write_bytes(b"a user's own")
     resumed = train(tmp_path, "--trainer.max_epochs", "6", "--ckpt_path", "last")
     assert resumed == ["epoch=0005.ckpt", "epoch=mine.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_a_run_leaves_signals_and_memory_as_they_were(number, tmp_path, monkeypatch):
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    models = []
+
+    def step(self, batch, batch_idx):
+        models.append(weakref.ref(self))
+        if number:
+            os.kill(os.getpid(), number)
+        return plain(self, batch, batch_idx)
+
+    plain = Model.training_step
+    monkeypatch.setattr(Model, "training_step", step)
+    with pytest.raises(SystemExit) if number else contextlib.nullcontext():
+        train(tmp_path, "--trainer.max_epochs", "1")
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    gc.collect()
+    assert [model() for model in models] == [None]
 
 
 def test_no_steps_between_checkpoints_is_refused():
