@@ -49,6 +49,8 @@ class DeepInfoMax(Model):
         local_objective: objective of the local critic.
         prior_objective: objective of the prior discriminator; jsd in the non-saturating form is the paper's.
         units: width U of the encode-and-dot critics.
+        score_spread: standard deviation of the local dot critic's scores at the start; None is the authors' code's, the
+            square root of `units`, from which a softmax needs many epochs to recover (docs/recipe.md).
         width: width of the concatenation critics.
         negatives: negatives drawn for each positive; by default all other images at all positions.
         gather_negatives: on several processes, take negatives from the batches of all.
@@ -71,6 +73,7 @@ class DeepInfoMax(Model):
         local_objective: ObjectiveName = "infonce",
         prior_objective: ObjectiveName = "jsd",
         units: int = 2048,
+        score_spread: float | None = None,
         width: int = 512,
         negatives: int | None = None,
         gather_negatives: bool = True,
@@ -86,6 +89,8 @@ class DeepInfoMax(Model):
         for option, weight in {"alpha": alpha, "beta": beta, "gamma": gamma, "penalty": gradient_penalty}.items():
             if weight < 0:
                 raise UserError(f"{option} is {weight}: weights are 0 or positive, adversaries get their sign here")
+        if score_spread is not None and not score_spread > 0:
+            raise UserError(f"score_spread is {score_spread}: it must be positive")
         used = [name for name, weight in ((global_objective, alpha), (local_objective, beta)) if weight]
         fewest = 2 if "interpolated" in used else 1
         if negatives is not None and negatives < fewest:
@@ -105,7 +110,7 @@ class DeepInfoMax(Model):
             self.critics["local"] = (
                 LocalConcatCritic(shapes, code_size, width)
                 if local_critic == "concat"
-                else LocalDotCritic(shapes, code_size, units)
+                else LocalDotCritic(shapes, code_size, units, score_spread)
             )
         self.baselines = nn.ModuleDict(
             {part: LogBaseline(code_size) for part in self.critics if self.objectives[part].takes_baseline}

@@ -63,15 +63,19 @@ class EncodeBlock(nn.Module):
 
     LayerNorm(linear(n -> U) -> batch norm -> ReLU -> linear(U -> U)  +  linear shortcut(n -> U)), which is the
     paper's stack of 1x1 convolutions with positions as rows. The shortcut starts near the identity.
+
+    Args:
+        gain: what the layer norm's gains start at.
     """
 
-    def __init__(self, features: int, units: int) -> None:
+    def __init__(self, features: int, units: int, gain: float = 1.0) -> None:
         super().__init__()
         self.expand = nn.Linear(features, units, bias=False)
         self.bn = nn.BatchNorm1d(units)
         self.project = nn.Linear(units, units)
         self.shortcut = nn.Linear(features, units, bias=False)
         self.norm = nn.LayerNorm(units)
+        nn.init.constant_(self.norm.weight, gain)
         nn.init.uniform_(self.shortcut.weight, -0.01, 0.01)
         with torch.no_grad():
             self.shortcut.weight.diagonal().fill_(1.0)
@@ -84,14 +88,21 @@ class EncodeBlock(nn.Module):
 
 
 class LocalDotCritic(_DotCritic):
-    """Local, encode-and-dot: one EncodeBlock for the map's positions and one for the code (table 1)."""
+    """Local, encode-and-dot: one EncodeBlock for the map's positions and one for the code (table 1).
+
+    Args:
+        spread: standard deviation of the scores of unrelated pairs at the start, set by the gains of the layer norms;
+            None leaves these at 1, which makes it sqrt(units): a softmax over such scores begins saturated.
+    """
 
     source = "local"
 
-    def __init__(self, shapes: dict[str, Shape], code_size: int, units: int) -> None:
+    def __init__(self, shapes: dict[str, Shape], code_size: int, units: int, spread: float | None = None) -> None:
         super().__init__()
-        self.map_block = EncodeBlock(shapes["local"][0], units)
-        self.code_block = EncodeBlock(code_size, units)
+        # Two normalised rows of U numbers have a dot product of variance U.
+        gain = 1.0 if spread is None else math.sqrt(spread / math.sqrt(units))
+        self.map_block = EncodeBlock(shapes["local"][0], units, gain)
+        self.code_block = EncodeBlock(code_size, units, gain)
 
     def queries(self, y: Tensor) -> Tensor:
         return self.code_block(y)

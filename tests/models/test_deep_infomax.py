@@ -31,6 +31,7 @@ def test_a_part_of_weight_zero_is_not_built(batch):
     [
         ({"alpha": 0.0, "beta": 0.0}, "alpha and beta are both 0"),
         ({"gamma": -1.0}, "gamma is -1.0"),
+        ({"score_spread": 0.0}, "score_spread is 0.0"),
         ({"negatives": 0}, "needs at least 1"),
         ({"negatives": 1, "local_objective": "interpolated"}, "needs at least 2"),
         ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),

@@ -61,6 +61,19 @@ def test_encode_block_starts_near_the_identity_and_normalises():
     torch.testing.assert_close(out.mean(-1), torch.zeros(5, 7), atol=1e-5, rtol=0)
 
 
+def test_scores_start_with_the_spread_that_was_asked_for():
+    shapes = {"local": (128, 8, 8)}
+    torch.manual_seed(0)
+    y, maps = torch.randn(50, 64), torch.randn(50, *shapes["local"])
+    scores = {}
+    for spread in (None, 0.5, 3.0):
+        torch.manual_seed(0)
+        critic = LocalDotCritic(shapes, 64, 256, spread)
+        scores[spread] = critic.scores(critic.queries(y), critic.keys(maps))
+        assert scores[spread].std().item() == pytest.approx(spread or 256**0.5, rel=0.3)
+    torch.testing.assert_close(6 * scores[0.5], scores[3.0])
+
+
 def test_paper_sizes():
     shapes = {"local": (128, 8, 8), "conv": (256, 4, 4)}
 

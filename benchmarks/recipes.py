@@ -1,0 +1,199 @@
+"""Which recipe learns soonest: short trainings of local DIM, probed on held-out training images.
+
+    python benchmarks/recipes.py --root DATA [--epochs 2] [--try "units=256" "batch=32,lr=7e-4" ...] [--json FILE]
+
+Trains DIM(L) with infoNCE on 45,000 of CIFAR's training images and fits the quick protocol's MLP probes on the same
+images, judged on the other 5,000: the test split is never looked at. A recipe is a list of changes to `BASE`; each
+result is kept as soon as it is there, and a recipe that the file holds is not trained again. Minutes are of the
+training alone. Set OMP_NUM_THREADS; minutes compare if the same number of cores was free for each.
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import save
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dim.allocator import keep_memory
+from dim.data import ImageData
+from dim.data.loader import DeviceLoader, normalise
+from dim.evaluation.features import encode
+from dim.evaluation.mlp import MLPProbe, mlp
+from dim.models import DeepInfoMax
+from dim.networks.critics import EncodeBlock
+from dim.networks.encoders import LAYERS
+
+HELD_OUT = 5000
+BASE: dict[str, Any] = {
+    "objective": "infonce",
+    "units": 128,
+    "batch": 64,
+    "gamma": 0.1,
+    "negatives": 0,  # all
+    "lr": 1e-3,
+    "beta1": 0.5,
+    "beta2": 0.999,
+    "decay": 0.0,  # decoupled, of matrices and kernels
+    "warmup": 200,  # steps
+    "end": 0.0,  # the learning rate at the end, relative
+    "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
+    "whitening": 0,  # 1: the first convolution starts as a whitening of patches
+    "average": 0.0,  # decay of the weights' moving average, which is then probed
+    "seed": 0,
+}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """`batch=32,lr=7e-4` as changes to BASE, of its types."""
+    changes = {}
+    for part in filter(None, text.split(",")):
+        name, value = part.split("=")
+        changes[name] = type(BASE[name])(value)
+    return changes
+
+
+def calm(model: DeepInfoMax, spread: float) -> None:
+    """Scores of standard deviation `spread` at the start: the dot product of two layer norms has sqrt(U)."""
+    for part in model.critics.modules():
+        if isinstance(part, EncodeBlock):
+            units = part.norm.normalized_shape[0]
+            nn.init.constant_(part.norm.weight, (spread / math.sqrt(units)) ** 0.5)
+
+
+@torch.no_grad()
+def whiten(convolution: nn.Conv2d, images: Tensor) -> None:
+    """The first filters become +- the eigenvectors of the images' patches, scaled to equal variance of the outputs."""
+    patches = nn.functional.unfold(images, 4, padding=1, stride=2)
+    rows = patches.transpose(1, 2).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(rows.T.cov())
+    half = len(convolution.weight) // 2
+    filters = (vectors[:, -half:] / (values[-half:] + 1e-2).sqrt()).T
+    shape = convolution.weight.shape
+    convolution.weight.copy_(torch.cat([filters, -filters]).view(shape) / math.sqrt(rows.shape[1]))
+
+
+def optimiser_of(model: DeepInfoMax, recipe: dict[str, Any]) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe["decay"]}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, recipe["lr"], (recipe["beta1"], recipe["beta2"]), fused=True)
+
+
+def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
+    """The learning rate relative to the highest: linear warm-up, then half a cosine."""
+    if step < recipe["warmup"]:
+        return (step + 1) / recipe["warmup"]
+    share = (step - recipe["warmup"]) / max(1, steps - recipe["warmup"])
+    return recipe["end"] + (1 - recipe["end"]) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progress) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained encoder, and minutes and the last steps' information."""
+    torch.manual_seed(recipe["seed"])
+    model = DeepInfoMax(
+        units=recipe["units"],
+        gamma=recipe["gamma"],
+        negatives=recipe["negatives"] or None,
+        local_objective=recipe["objective"],
+    )
+    if recipe["spread"]:
+        calm(model, recipe["spread"])
+    if recipe["whitening"]:
+        first = next(part for part in model.encoder.modules() if isinstance(part, nn.Conv2d))
+        whiten(first, normalise(data.splits["train"].images[:2000]))
+    optimiser = optimiser_of(model, recipe)
+    average = None
+    if recipe["average"]:
+        average = AveragedModel(model.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe["average"]), use_buffers=True)
+    loader = DeviceLoader(
+        data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
+    )
+    steps, nats = epochs * len(loader), []
+    bar, start = progress.add_task("training", total=steps), time.perf_counter()
+    for epoch in range(epochs):
+        for index, batch in enumerate(loader):
+            step = epoch * len(loader) + index
+            for group in optimiser.param_groups:
+                group["lr"] = recipe["lr"] * rate(step, steps, recipe)
+            model.reseed(epoch, index)
+            result = model.losses(batch)
+            optimiser.zero_grad()
+            torch.stack(list(result.losses.values())).sum().backward()
+            optimiser.step()
+            if average:
+                average.update_parameters(model.encoder)
+            if step >= steps - 100 and "local_nats" in result.metrics:
+                nats.append(result.metrics["local_nats"])
+            progress.update(bar, advance=1)
+    minutes = (time.perf_counter() - start) / 60
+    progress.remove_task(bar)
+    about = {"minutes": minutes, "steps": steps, "nats": torch.stack(nats).mean().item() if nats else None}
+    return (copy.deepcopy(average.module) if average else model.encoder), about
+
+
+def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:
+    """Accuracies of the quick protocol's MLP probes on the held-out images."""
+    parts = data.splits["train"], data.splits["validation"]
+    features = [encode(encoder, part.images, LAYERS) for part in parts]
+    bar = progress.add_task("probes", total=1.0)
+    results = mlp(
+        features[0],
+        parts[0].labels,
+        features[1],
+        parts[1].labels,
+        MLPProbe(),
+        lambda _, share: progress.update(bar, completed=share),
+    )
+    progress.remove_task(bar)
+    return {layer: result["accuracy"] for layer, result in results.items()}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"{HELD_OUT} held-out training images, top-1 %", title_justify="left")
+    for name in ("changed", "epochs", "minutes", "nats", "conv", "fc", "y", "mean"):
+        table.add_column(name, justify="left" if name == "changed" else "right")
+    for row in rows:
+        accuracies = [row["accuracy"][layer] for layer in LAYERS]
+        numbers = [f"{value:.2f}" for value in (*accuracies, sum(accuracies) / len(accuracies))]
+        nats = f"{row['nats']:.2f}" if row["nats"] is not None else "-"
+        table.add_row(row["changed"] or "-", str(row["epochs"]), f"{row['minutes']:.1f}", nats, *numbers)
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--source", default="cifar10", choices=("cifar10", "cifar100"))
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--try", nargs="*", default=[""], dest="recipes", metavar="CHANGES", help=f"of {BASE}")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    keep_memory()
+    data = ImageData(options.source, options.root, validation=HELD_OUT)
+    data.setup()
+    rows = json.loads(options.json.read_text())["rows"] if options.json and options.json.exists() else []
+    with Progress() as progress:
+        bar = progress.add_task("recipes", total=len(options.recipes))
+        for text in options.recipes:
+            done = {(row["changed"], row["epochs"]) for row in rows}
+            if (text, options.epochs) not in done:
+                encoder, about = train(data, {**BASE, **parse(text)}, options.epochs, progress)
+                accuracy = probe(encoder, data, progress)
+                rows.append({"changed": text, "epochs": options.epochs, **about, "accuracy": accuracy})
+                save(options.json, options, base=BASE, rows=rows)
+            progress.advance(bar)
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
