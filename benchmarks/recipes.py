@@ -13,6 +13,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ BASE: dict[str, Any] = {
     "warmup": 200,  # steps
     "end": 0.0,  # the learning rate at the end, relative
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
-    "whitening": 0,  # 1: the first convolution starts as a whitening of patches
+    "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
     "average": 0.0,  # decay of the weights' moving average, which is then probed
     "seed": 0,
 }
@@ -71,15 +72,18 @@ def calm(model: DeepInfoMax, spread: float) -> None:
 
 
 @torch.no_grad()
-def whiten(convolution: nn.Conv2d, images: Tensor) -> None:
-    """The first filters become +- the eigenvectors of the images' patches, scaled to equal variance of the outputs."""
-    patches = nn.functional.unfold(images, 4, padding=1, stride=2)
-    rows = patches.transpose(1, 2).flatten(0, 1)
-    values, vectors = torch.linalg.eigh(rows.T.cov())
-    half = len(convolution.weight) // 2
-    filters = (vectors[:, -half:] / (values[-half:] + 1e-2).sqrt()).T
-    shape = convolution.weight.shape
-    convolution.weight.copy_(torch.cat([filters, -filters]).view(shape) / math.sqrt(rows.shape[1]))
+def whiten(blocks: Sequence[nn.Module], maps: Tensor) -> None:
+    """Filters of each block (4x4, stride 2, batch norm, ReLU) become +- the leading directions of its input's patches.
+
+    Batch norm then gives every direction the same variance.
+    """
+    for block in blocks:
+        convolution = next(part for part in block.modules() if isinstance(part, nn.Conv2d))
+        rows = nn.functional.unfold(maps, 4, padding=1, stride=2).transpose(1, 2).flatten(0, 1)
+        _, directions = torch.linalg.eigh(rows.T.cov())
+        half = directions[:, -(len(convolution.weight) // 2) :].T / math.sqrt(3)  # as long as those PyTorch draws
+        convolution.weight.copy_(torch.cat([half, -half]).view_as(convolution.weight))
+        maps = block(maps)
 
 
 def optimiser_of(model: DeepInfoMax, recipe: dict[str, Any]) -> torch.optim.Optimizer:
@@ -109,8 +113,8 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     if recipe["spread"]:
         calm(model, recipe["spread"])
     if recipe["whitening"]:
-        first = next(part for part in model.encoder.modules() if isinstance(part, nn.Conv2d))
-        whiten(first, normalise(data.splits["train"].images[:2000]))
+        blocks = list(model.encoder.get_submodule("convs").children())
+        whiten(blocks[: recipe["whitening"]], normalise(data.splits["train"].images[:2000]))
     optimiser = optimiser_of(model, recipe)
     average = None
     if recipe["average"]:

@@ -55,7 +55,7 @@ MODELS = {
     "aae": ["--model", "AdversarialAutoencoder"],
     "bigan": ["--model", "BiGAN"],
     "nat": ["--model", "NoiseAsTargets", "--model.period", "1"],
-    "supervised": ["--model", "Supervised"],
+    "supervised": ["--model", "Supervised", "--model.whitening", "true"],
 }
 
 
@@ -80,6 +80,17 @@ def test_a_run_stopped_within_an_epoch_and_resumed_ends_with_the_same_bits(model
     assert whole["global_step"] == parts["global_step"] == 8
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
         assert equal(whole[part], parts[part]), part
+
+
+def test_whitening_changes_the_start_of_the_first_layer(tmp_path):
+    weights = {}
+    for whitening in ("false", "true"):
+        folder = tmp_path / whitening
+        rate = ["--model.learning_rate", "1e-9", "--model.whitening", whitening]
+        train(folder, "--model", "Supervised", *rate, epochs=1)
+        weights[whitening] = checkpoint(folder)["state_dict"]
+    changed = {name for name, weight in weights["true"].items() if not torch.allclose(weight, weights["false"][name])}
+    assert {name for name in changed if name.endswith("weight")} == {"encoder.convs.0.0.weight"}
 
 
 def test_one_step_is_counted_for_each_batch_and_seeds_decide(tmp_path):

@@ -13,12 +13,14 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dim import distributed
-from dim.data.loader import Batch
+from dim.data import ImageData
+from dim.data.loader import Batch, normalise
 from dim.devices import to_device, waits
 from dim.errors import UserError
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
+from dim.networks.whitening import whiten_first_convolution
 
 NEVER = torch.iinfo(torch.int64).max
 NOT_FINITE = "not-finite.json"
@@ -46,6 +48,7 @@ class Model(pl.LightningModule):
         betas: of Adam.
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
         warmup_steps: steps over which the learning rate rises linearly to its value.
+        whitening: the first convolution starts from the principal directions of image patches instead of at random.
         union_statistics: on several processes, batch norm uses the statistics of all their batches together.
     """
 
@@ -60,6 +63,7 @@ class Model(pl.LightningModule):
         betas: tuple[float, float] = (0.5, 0.999),
         schedule: Literal["constant", "cosine"] = "constant",
         warmup_steps: int = 0,
+        whitening: bool = False,
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
@@ -109,6 +113,11 @@ class Model(pl.LightningModule):
                 f"encoder '{self.hparams['encoder']}' takes images of {self.encoder.image_size} pixels, the data has "
                 f"{size}: choose another --model.encoder or set --data.image_size {self.encoder.image_size}"
             )
+        if stage == "fit" and self.hparams["whitening"]:
+            if not isinstance(datamodule, ImageData):
+                raise UserError("whitening looks at training images: train with dim.data.ImageData, or without it")
+            # The same in every process; weights that a checkpoint holds are put in afterwards.
+            whiten_first_convolution(self.encoder, normalise(datamodule.splits["train"].images[:2000]))
         if stage == "fit" and self.hparams["union_statistics"] and self.trainer.world_size > 1:
             use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
 
