@@ -1,6 +1,7 @@
 """Which recipe learns soonest: short trainings of local DIM, probed on held-out training images.
 
     python benchmarks/recipes.py --root DATA [--epochs 2] [--try "units=256" "batch=32,lr=7e-4" ...] [--json FILE]
+        [--page docs/recipe.md]
 
 Trains DIM(L) with infoNCE on 45,000 of CIFAR's training images and fits the quick protocol's MLP probes on the same
 images, judged on the other 5,000: the test split is never looked at. A recipe is a list of changes to `BASE`; each
@@ -30,11 +31,17 @@ from dim.data import ImageData
 from dim.data.loader import DeviceLoader, normalise
 from dim.evaluation.features import encode
 from dim.evaluation.mlp import MLPProbe, mlp
+from dim.files import replacing
 from dim.models import DeepInfoMax
-from dim.networks.critics import EncodeBlock
 from dim.networks.encoders import LAYERS
+from dim.networks.whitening import whiten
+from dim.reporting.text import with_section
 
 HELD_OUT = 5000
+BEGIN, END = (
+    "<!-- recipes: written by benchmarks/recipes.py; do not edit -->",
+    "<!-- end of recipes -->",
+)
 BASE: dict[str, Any] = {
     "objective": "infonce",
     "units": 128,
@@ -58,31 +65,18 @@ def parse(text: str) -> dict[str, Any]:
     """`batch=32,lr=7e-4` as changes to BASE, of its types."""
     changes = {}
     for part in filter(None, text.split(",")):
-        name, value = part.split("=")
+        name, _, value = part.partition("=")
+        if name not in BASE or not value:
+            raise SystemExit(f"'{part}' is no change: NAME=VALUE with NAME of {', '.join(BASE)}")
         changes[name] = type(BASE[name])(value)
     return changes
 
 
-def calm(model: DeepInfoMax, spread: float) -> None:
-    """Scores of standard deviation `spread` at the start: the dot product of two layer norms has sqrt(U)."""
-    for part in model.critics.modules():
-        if isinstance(part, EncodeBlock):
-            units = part.norm.normalized_shape[0]
-            nn.init.constant_(part.norm.weight, (spread / math.sqrt(units)) ** 0.5)
-
-
 @torch.no_grad()
-def whiten(blocks: Sequence[nn.Module], maps: Tensor) -> None:
-    """Filters of each block (4x4, stride 2, batch norm, ReLU) become +- the leading directions of its input's patches.
-
-    Batch norm then gives every direction the same variance.
-    """
+def whiten_blocks(blocks: Sequence[nn.Module], maps: Tensor) -> None:
+    """The convolutions of the blocks, one after the other, each from the maps that the ones before make."""
     for block in blocks:
-        convolution = next(part for part in block.modules() if isinstance(part, nn.Conv2d))
-        rows = nn.functional.unfold(maps, 4, padding=1, stride=2).transpose(1, 2).flatten(0, 1)
-        _, directions = torch.linalg.eigh(rows.T.cov())
-        half = directions[:, -(len(convolution.weight) // 2) :].T / math.sqrt(3)  # as long as those PyTorch draws
-        convolution.weight.copy_(torch.cat([half, -half]).view_as(convolution.weight))
+        whiten(next(part for part in block.modules() if isinstance(part, nn.Conv2d)), maps)
         maps = block(maps)
 
 
@@ -109,12 +103,11 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
         gamma=recipe["gamma"],
         negatives=recipe["negatives"] or None,
         local_objective=recipe["objective"],
+        score_spread=recipe["spread"] or None,
     )
-    if recipe["spread"]:
-        calm(model, recipe["spread"])
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
-        whiten(blocks[: recipe["whitening"]], normalise(data.splits["train"].images[:2000]))
+        whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].images[:2000]))
     optimiser = optimiser_of(model, recipe)
     average = None
     if recipe["average"]:
@@ -162,16 +155,27 @@ def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, 
     return {layer: result["accuracy"] for layer, result in results.items()}
 
 
+def numbers(row: dict[str, Any]) -> list[str]:
+    """The row's accuracies, and their mean."""
+    accuracies = [row["accuracy"][layer] for layer in LAYERS]
+    return [f"{value:.2f}" for value in (*accuracies, sum(accuracies) / len(accuracies))]
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{HELD_OUT} held-out training images, top-1 %", title_justify="left")
-    for name in ("changed", "epochs", "minutes", "nats", "conv", "fc", "y", "mean"):
+    for name in ("changed", "epochs", "minutes", "nats", *LAYERS, "mean"):
         table.add_column(name, justify="left" if name == "changed" else "right")
     for row in rows:
-        accuracies = [row["accuracy"][layer] for layer in LAYERS]
-        numbers = [f"{value:.2f}" for value in (*accuracies, sum(accuracies) / len(accuracies))]
         nats = f"{row['nats']:.2f}" if row["nats"] is not None else "-"
-        table.add_row(row["changed"] or "-", str(row["epochs"]), f"{row['minutes']:.1f}", nats, *numbers)
+        table.add_row(row["changed"] or "-", str(row["epochs"]), f"{row['minutes']:.1f}", nats, *numbers(row))
     Console(width=120).print(table)
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """The page's table."""
+    lines = [f"| changed | epochs | {' | '.join(LAYERS)} | mean |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [f"| {row['changed'] or '-'} | {row['epochs']} | {' | '.join(numbers(row))} |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -181,6 +185,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--try", nargs="*", default=[""], dest="recipes", metavar="CHANGES", help=f"of {BASE}")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="rewrite the table of this page")
     options = parser.parse_args()
     keep_memory()
     data = ImageData(options.source, options.root, validation=HELD_OUT)
@@ -197,6 +202,10 @@ def main() -> None:
                 save(options.json, options, base=BASE, rows=rows)
             progress.advance(bar)
     print_table(rows)
+    if options.page:
+        page = with_section(options.page.read_text(), table_of(rows), options.page, BEGIN, END)
+        with replacing(options.page, "w") as file:
+            file.write(page)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ class Settings:
     """What both variants share.
 
     Widths, batch, iterations and beta are the paper's as far as recalled. The learning rate (the paper's: 1e-4,
-    recalled), the sizes of noise and code and Adam's momentum were tuned for the plain GAN (how:
-    `dim.mine.experiments.gan`) and serve both variants; so was that the discriminator's ReLU is leaky too.
+    recalled), its linear decay to zero, the sizes of noise and code and Adam's momentum were tuned for the plain GAN
+    (how: `dim.mine.experiments.gan`) and serve both variants; so was that the discriminator's ReLU is leaky too.
 
     Attributes:
+        learning_rate: at the start, for all players.
         beta: weight of I(G([noise, code]); code) in the generator's objective.
         noise_size: size of the generator's noise, N(0, I).
         code_size: size of its code, N(0, I); the plain GAN takes it as more noise.
@@ -34,7 +35,7 @@ class Settings:
     beta: float = 1.0
     noise_size: int = 10
     code_size: int = 10
-    momentum: float = 0.5
+    momentum: float = 0.0
     slope: float = 0.2
 
     @property
@@ -98,6 +99,12 @@ class Players:
             for network in networks
         ]
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Of every player's next step."""
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+
     def inputs(self, rows: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """The generator's input (rows, noise + code) and the code, its last part."""
         inputs = torch.randn(rows, self.settings.input_size, generator=draws).to(self.device)
@@ -152,9 +159,13 @@ def train(
     every: int,
     watch: Callable[[int, Players, float | None], None],
 ) -> Players:
-    """Trains on fresh samples of `target`; `watch(iteration, players, information)` every so many steps."""
+    """Trains on fresh samples of `target`, the learning rate falling linearly to zero.
+
+    `watch(iteration, players, information)` is called every so many steps.
+    """
     players = Players(settings, mine, seed, device)
     for iteration in range(1, settings.iterations + 1):
+        players.set_learning_rate(settings.learning_rate * (1 - (iteration - 1) / settings.iterations))
         information = players.step(target.sample(settings.batch_size, players.draws).to(device))
         if iteration % every == 0:
             watch(iteration, players, information)

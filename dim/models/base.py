@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from dim import distributed
 from dim.data import ImageData
@@ -20,7 +20,7 @@ from dim.errors import UserError
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
-from dim.networks.whitening import whiten_first_convolution
+from dim.networks.whitening import whiten
 
 NEVER = torch.iinfo(torch.int64).max
 NOT_FINITE = "not-finite.json"
@@ -117,7 +117,8 @@ class Model(pl.LightningModule):
             if not isinstance(datamodule, ImageData):
                 raise UserError("whitening looks at training images: train with dim.data.ImageData, or without it")
             # The same in every process; weights that a checkpoint holds are put in afterwards.
-            whiten_first_convolution(self.encoder, normalise(datamodule.splits["train"].images[:2000]))
+            first = next(part for part in self.encoder.modules() if isinstance(part, nn.Conv2d))
+            whiten(first, normalise(datamodule.splits["train"].images[:2000]))
         if stage == "fit" and self.hparams["union_statistics"] and self.trainer.world_size > 1:
             use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
 

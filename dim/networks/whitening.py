@@ -1,4 +1,4 @@
-"""A start for the first convolution that comes from the images, without labels."""
+"""A start for a convolution that comes from the images, without labels."""
 
 import math
 
@@ -8,22 +8,20 @@ from torch.nn import functional
 
 
 @torch.no_grad()
-def whiten_first_convolution(encoder: nn.Module, images: Tensor) -> None:
-    """Makes the first filters the leading principal directions of the images' patches, each with both signs.
+def whiten(convolution: nn.Conv2d, maps: Tensor) -> None:
+    """Makes the filters the leading principal directions of the patches they see, each with both signs.
 
-    Batch norm, which follows, gives each direction the same variance, so that first layer, norm and ReLU together begin
+    Batch norm, which follows, gives each direction the same variance, so that convolution, norm and ReLU together begin
     as a whitening of patches: neighbouring pixels are so alike that random filters all see their mean, and training
     spends its first epochs on telling directions apart. Filters for which there is no direction of any variance stay as
     they are. The idea is that of quick supervised training on CIFAR (Page 2018, "How to train your ResNet").
 
     Args:
-        encoder: takes images through its first `Conv2d`.
-        images: (N, C, S, S) as the encoder takes them; a few thousand are enough.
+        maps: what the convolution sees, (N, C, H, W), as the encoder's images; a few thousand are enough.
     """
-    convolution = next(part for part in encoder.modules() if isinstance(part, nn.Conv2d))
     assert not isinstance(convolution.padding, str)
     kernel = convolution.kernel_size[0], convolution.kernel_size[1]
-    patches = functional.unfold(images, kernel, convolution.dilation, convolution.padding, convolution.stride)
+    patches = functional.unfold(maps, kernel, convolution.dilation, convolution.padding, convolution.stride)
     variances, directions = torch.linalg.eigh(patches.transpose(1, 2).flatten(0, 1).T.double().cov())
     varying = directions[:, variances > 1e-6 * variances[-1]]
     # As long as the filters that PyTorch draws.

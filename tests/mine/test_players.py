@@ -99,3 +99,16 @@ def test_training_is_reproducible_and_leaves_the_global_generator_alone():
     plain = players.train(grid(), SETTINGS, False, 0, CPU, 3, lambda *entry: seen.append(entry))
     assert plain.critic is None
     assert seen[-1][2] is None
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_every_player_s_learning_rate_falls_linearly_to_zero(mine):
+    rates = []
+
+    def watch(iteration, trained, information):
+        rates.append([group["lr"] for optimiser in trained.optimisers for group in optimiser.param_groups])
+
+    players.train(grid(), SETTINGS, mine, 0, CPU, 1, watch)
+    expected = SETTINGS.learning_rate * np.array([1, 2 / 3, 1 / 3])
+    assert len(rates[0]) == 2 + mine
+    np.testing.assert_allclose(np.array(rates), np.repeat(expected[:, None], 2 + mine, 1))

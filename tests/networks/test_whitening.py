@@ -4,7 +4,7 @@ from sklearn.datasets import load_digits, load_sample_image
 from torch.nn import functional
 
 from dim.networks.encoders import ENCODERS, build_encoder
-from dim.networks.whitening import whiten_first_convolution
+from dim.networks.whitening import whiten
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +15,15 @@ def images():
     return pieces / 127.5 - 1
 
 
+def first(encoder):
+    return next(part for part in encoder.modules() if isinstance(part, torch.nn.Conv2d))
+
+
 def test_first_layer_becomes_a_whitening(images):
     encoder = build_encoder("conv32", 64)
-    convolution = encoder.convs[0][0]
+    convolution = first(encoder)
     length = convolution.weight.flatten(1).norm(dim=1).mean()
-    whiten_first_convolution(encoder, images)
+    whiten(first(encoder), images)
     torch.testing.assert_close(convolution.weight[:32], -convolution.weight[32:])
     torch.testing.assert_close(convolution.weight.flatten(1).norm(dim=1).mean(), length, rtol=0.05, atol=0)
     with torch.no_grad():
@@ -33,10 +37,10 @@ def test_first_layer_becomes_a_whitening(images):
 
 def test_directions_are_those_of_the_patches(images):
     encoder = build_encoder("conv32", 64)
-    whiten_first_convolution(encoder, images)
+    whiten(first(encoder), images)
     patches = functional.unfold(images, 4, padding=1, stride=2).transpose(1, 2).flatten(0, 1).double()
     _, _, directions = torch.linalg.svd(patches - patches.mean(0), full_matrices=False)
-    found = encoder.convs[0][0].weight[:8].flatten(1).double() * 3**0.5
+    found = first(encoder).weight[:8].flatten(1).double() * 3**0.5
     torch.testing.assert_close(
         (found * directions[:8]).sum(1).abs(), torch.ones(8, dtype=torch.float64), atol=1e-3, rtol=0
     )
@@ -45,10 +49,10 @@ def test_directions_are_those_of_the_patches(images):
 def test_every_encoder_takes_it_and_keeps_filters_beyond(images):
     for name in ENCODERS:
         torch.manual_seed(0)
-        encoder, before = build_encoder(name, 16), None
-        convolution = next(part for part in encoder.modules() if isinstance(part, torch.nn.Conv2d))
+        encoder = build_encoder(name, 16)
+        convolution = first(encoder)
         before = convolution.weight.detach().clone()
-        whiten_first_convolution(encoder, images)
+        whiten(first(encoder), images)
         changed = (convolution.weight != before).flatten(1).any(1)
         assert changed.sum() == min(len(before), 2 * before[0].numel()), name
 
@@ -56,7 +60,7 @@ def test_every_encoder_takes_it_and_keeps_filters_beyond(images):
 def test_images_without_colour_have_fewer_directions():
     grey = torch.tensor(load_digits().images[:300, None] / 8 - 1, dtype=torch.float32)
     encoder = build_encoder("conv32", 16)
-    before = encoder.convs[0][0].weight.detach().clone()
-    whiten_first_convolution(encoder, functional.interpolate(grey, size=32, mode="bilinear").expand(-1, 3, -1, -1))
-    changed = (encoder.convs[0][0].weight != before).flatten(1).any(1).sum()
+    before = first(encoder).weight.detach().clone()
+    whiten(first(encoder), functional.interpolate(grey, size=32, mode="bilinear").expand(-1, 3, -1, -1))
+    changed = (first(encoder).weight != before).flatten(1).any(1).sum()
     assert 8 <= changed <= 32
