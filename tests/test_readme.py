@@ -13,6 +13,7 @@ from PIL import Image
 from releases import a_release
 
 from dim import cli, fit, release, reproduce
+from dim.networks.encoders import LAYERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -118,6 +119,18 @@ def test_the_faults_of_the_page_are_those_that_were_tried():
     page = (ROOT / "docs/robustness.md").read_text()
     assert re.findall(r"^\| .* \| \d+ \| \d+ \|$", page, re.M) == lines
     assert sum(row["tried"] for row in rows if row["fault"].startswith("SIG")) >= 20
+
+
+def test_the_recipes_of_the_page_are_those_that_were_trained():
+    rows = json.loads((ROOT / "benchmarks/measured/recipes.json").read_text())["rows"]
+    lines = []
+    for row in rows:
+        accuracies = [row["accuracy"][layer] for layer in LAYERS]
+        numbers = " | ".join(f"{value:.2f}" for value in (*accuracies, sum(accuracies) / 3))
+        lines.append(f"| {row['changed'] or '-'} | {row['epochs']} | {numbers} |")
+    page = (ROOT / "docs/recipe.md").read_text()
+    section = page.partition("<!-- recipes")[2].partition("<!-- end of recipes")[0]
+    assert re.findall(r"^\| .* \| \d+ \| .*\|$", section, re.M) == lines
 
 
 def test_python_of_the_page_on_released_encoders_runs(tmp_path, monkeypatch):
