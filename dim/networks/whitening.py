@@ -14,7 +14,8 @@ def whiten(convolution: nn.Conv2d, maps: Tensor) -> None:
     Batch norm, which follows, gives each direction the same variance, so that convolution, norm and ReLU together begin
     as a whitening of patches: neighbouring pixels are so alike that random filters all see their mean, and training
     spends its first epochs on telling directions apart. Filters for which there is no direction of any variance stay as
-    they are. The idea is that of quick supervised training on CIFAR (Page 2018, "How to train your ResNet").
+    they are. The idea is that of quick supervised training on CIFAR (Page 2019, "How to train your ResNet 8: bag of
+    tricks").
 
     Args:
         maps: what the convolution sees, (N, C, H, W), as the encoder's images; a few thousand are enough.
