@@ -37,6 +37,8 @@ from dim.provenance import versions
 
 BOUNDS = ("dv", "nwj", "tuba", "infonce", "interpolated", "js", "smile")
 SIZE = 20
+FAR = 100.0
+"""Nats off the truth that a plot still shows."""
 
 
 def measure(bound: str, pair: Correlated, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +102,10 @@ def summary(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def shortly(bias: float) -> str:
+    return f"{bias:+.2f}" if abs(bias) < 1000 else f"{bias:+.0e}"
+
+
 def show(found: list[dict[str, Any]], title: str) -> None:
     """A table with a line for each bound and kind of pairs."""
     levels = list(dict.fromkeys(entry["information"] for entry in found))
@@ -109,29 +115,33 @@ def show(found: list[dict[str, Any]], title: str) -> None:
     for pairs, bound in dict.fromkeys((e["pairs"], e["bound"]) for e in found):
         line = {e["information"]: e for e in found if (e["pairs"], e["bound"]) == (pairs, bound)}
         texts = [
-            "diverged" if e["bias"] is None else f"{e['bias']:+.2f} ({e['variance']:.2g})"
+            "diverged" if e["bias"] is None else f"{shortly(e['bias'])} ({e['variance']:.1g})"
             for e in (line[level] for level in levels)
         ]
         cost = line[levels[0]]["relative_cost"]
         table.add_row(pairs, bound, *texts, f"{cost:.2f}" if cost else "-")
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> Path:
-    """Bias and variance against the truth, a column for each kind of pairs."""
+    """Bias and variance against the truth, a column for each kind of pairs; what is too far off leaves the axes."""
     kinds = list(dict.fromkeys(entry["pairs"] for entry in found))
     figure, grid = plots.figure(2, len(kinds))
     for column, kind in enumerate(kinds):
         for bound in dict.fromkeys(entry["bound"] for entry in found):
             line = [e for e in found if (e["pairs"], e["bound"]) == (kind, bound) and e["bias"] is not None]
-            levels = [e["information"] for e in line]
-            grid[column].plot(levels, [e["bias"] for e in line], marker=".", label=bound)
-            grid[len(kinds) + column].plot(levels, [e["variance"] for e in line], marker=".", label=bound)
+            levels, biases, variances = ([e[key] for e in line] for key in ("information", "bias", "variance"))
+            far = any(abs(bias) > FAR for bias in biases)
+            grid[column].plot(levels, biases, marker=".", label=f"{bound} (off the axis)" if far else bound)
+            grid[len(kinds) + column].plot(levels, variances, marker=".", label=bound)
         grid[column].axhline(0, color="black", linewidth=0.8)
         grid[column].set_yscale("symlog", linthresh=1)
+        grid[len(kinds) + column].set(xlabel="I(X; Z) [nats]", ylabel="variance [nats^2]", yscale="log")
+        for axes, far in ((grid[column], FAR), (grid[len(kinds) + column], FAR**2)):
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -far), min(high, far))
         grid[column].set(title=f"{kind}, d = {SIZE}", ylabel="bias [nats]")
         grid[column].legend(fontsize="x-small")
-        grid[len(kinds) + column].set(xlabel="I(X; Z) [nats]", ylabel="variance [nats^2]", yscale="log")
     return plots.save(figure, path)
 
 
