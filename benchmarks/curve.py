@@ -86,7 +86,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> Path:
     axes.set_xticks(minutes, [f"{value:.0f}" for value in minutes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     return plots.save(figure, path)
 
 
