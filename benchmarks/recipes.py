@@ -10,7 +10,6 @@ training alone. Set OMP_NUM_THREADS; minutes compare if the same number of cores
 """
 
 import argparse
-import copy
 import json
 import math
 import time
@@ -24,7 +23,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dim.allocator import keep_memory
 from dim.data import ImageData
@@ -51,12 +49,9 @@ BASE: dict[str, Any] = {
     "lr": 1e-3,
     "beta1": 0.5,
     "beta2": 0.999,
-    "decay": 0.0,  # decoupled, of matrices and kernels
     "warmup": 200,  # steps
-    "end": 0.0,  # the learning rate at the end, relative
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
     "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
-    "average": 0.0,  # decay of the weights' moving average, which is then probed
     "seed": 0,
 }
 
@@ -80,19 +75,12 @@ def whiten_blocks(blocks: Sequence[nn.Module], maps: Tensor) -> None:
         maps = block(maps)
 
 
-def optimiser_of(model: DeepInfoMax, recipe: dict[str, Any]) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe["decay"]}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, recipe["lr"], (recipe["beta1"], recipe["beta2"]), fused=True)
-
-
 def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
     """The learning rate relative to the highest: linear warm-up, then half a cosine."""
     if step < recipe["warmup"]:
         return (step + 1) / recipe["warmup"]
     share = (step - recipe["warmup"]) / max(1, steps - recipe["warmup"])
-    return recipe["end"] + (1 - recipe["end"]) * 0.5 * (1 + math.cos(math.pi * share))
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progress) -> tuple[nn.Module, dict[str, Any]]:
@@ -108,10 +96,8 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
         whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].images[:2000]))
-    optimiser = optimiser_of(model, recipe)
-    average = None
-    if recipe["average"]:
-        average = AveragedModel(model.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe["average"]), use_buffers=True)
+    betas = recipe["beta1"], recipe["beta2"]
+    optimiser = torch.optim.Adam(model.parameters(), recipe["lr"], betas, fused=True)
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )
@@ -127,15 +113,13 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
             optimiser.zero_grad()
             torch.stack(list(result.losses.values())).sum().backward()
             optimiser.step()
-            if average:
-                average.update_parameters(model.encoder)
             if step >= steps - 100 and "local_nats" in result.metrics:
                 nats.append(result.metrics["local_nats"])
             progress.update(bar, advance=1)
     minutes = (time.perf_counter() - start) / 60
     progress.remove_task(bar)
     about = {"minutes": minutes, "steps": steps, "nats": torch.stack(nats).mean().item() if nats else None}
-    return (copy.deepcopy(average.module) if average else model.encoder), about
+    return model.encoder, about
 
 
 def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:
@@ -187,6 +171,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="rewrite the table of this page")
     options = parser.parse_args()
+    for text in options.recipes:
+        parse(text)  # before hours are spent on those that come first
     keep_memory()
     data = ImageData(options.source, options.root, validation=HELD_OUT)
     data.setup()
