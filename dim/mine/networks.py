@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 CriticName = Literal["concat", "separable"]
-PAIRS_AT_ONCE = 1 << 11
+PAIRS_AT_ONCE = 1 << 10
 """Pairs that a concatenation critic scores in one go: what of them a processor's cache holds."""
 PAIRS_KEPT = 1 << 14
 """Pairs whose activations are kept for the gradient; those of more pairs are computed again."""
@@ -59,7 +59,7 @@ class ConcatNetwork(StatisticsNetwork):
         super().__init__()
         self.embed, self.features = embed, features
         self.joint = nn.Linear(features + z_size, widths[0])
-        self.rest = nn.Sequential(nn.ReLU(), *perceptron((*widths, 1)))
+        self.rest = nn.Sequential(nn.ReLU(inplace=True), *perceptron((*widths, 1)))
 
     def queries(self, z: Tensor) -> Tensor:
         return linear(z, self.joint.weight[:, self.features :], self.joint.bias)
@@ -68,9 +68,12 @@ class ConcatNetwork(StatisticsNetwork):
         return linear(self.embed(x), self.joint.weight[:, : self.features])
 
     def _block(self, queries: Tensor, keys: Tensor) -> Tensor:
-        # Sums of slices: the backward pass of `unfold`, or of an index, is several times slower.
-        n = len(queries)
-        joint = torch.stack([queries + keys[k : k + n] for k in range(len(keys) - n + 1)], 1)  # (N, 1 + K, U)
+        n, count = len(queries), len(keys) - len(queries) + 1
+        if torch.is_grad_enabled():
+            # Sums of slices: the backward pass of `unfold`, or of an index, is several times slower.
+            joint = torch.stack([queries + keys[k : k + n] for k in range(count)], 1)  # (N, 1 + K, U)
+        else:
+            joint = queries[:, None] + keys.unfold(0, count, 1).transpose(1, 2)
         return self.rest(joint).squeeze(-1)
 
     def rows(self, queries: Tensor, keys: Tensor) -> Tensor:

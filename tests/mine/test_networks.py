@@ -30,6 +30,8 @@ def test_rows_are_pairs_with_the_following_keys(name, negatives, kept, monkeypat
     rows = network.rows(queries, keys)
     torch.testing.assert_close(rows, table(network, queries, keys, negatives))
     torch.testing.assert_close(torch.autograd.grad((rows * weights).sum(), [queries, keys]), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(network.rows(queries, keys), rows)
 
 
 def test_concatenation_is_one_perceptron_on_x_joined_with_z():
