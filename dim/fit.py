@@ -48,7 +48,7 @@ class SaveRunConfig(SaveConfigCallback):
         # What the folder's config says is how to train the run, not how it was last resumed.
         config = self.config.clone()
         config.ckpt_path, config.overwrite = None, False
-        self.text = self.parser.dump(config, skip_none=False)
+        self.text = self.parser.dump(config, skip_unset=False)
         self.run.run = {"name": config.name, "config": self.text}
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:

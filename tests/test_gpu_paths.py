@@ -1,15 +1,13 @@
 """What a GPU needs of a step, tested without one: no synchronisation, float32 where it counts, whole graphs."""
 
 import contextlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dim import fit, objectives
-from dim.compiling import compile_parts
+from dim import objectives
 from dim.contrast import contrast
 from dim.data.loader import Batch, normalise
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, NoiseAsTargets, Supervised
@@ -87,45 +85,6 @@ def test_a_step_that_logs_nothing_does_not_wait_for_the_device(name, batch, monk
     assert model._unchecked  # the guard has put its question off
 
 
-@pytest.mark.parametrize("name", ["local", "drawn", "vae"])
-def test_parts_compile_to_whole_graphs_that_change_nothing(name, batch):
-    plain, compiled = MODELS[name](), MODELS[name]()
-    compiled.load_state_dict(plain.state_dict())
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    compile_parts(compiled, backend)
-    seen = []
-    compiled.encoder.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs["y"]))
-    for _ in range(2):
-        results = []
-        for model in (plain, compiled):
-            model.reseed(0, 0)
-            model.zero_grad()
-            step = model.losses(batch)
-            torch.stack(list(step.losses.values())).sum().backward()
-            results.append([*step.losses.values(), *(p.grad for p in model.parameters())])
-        for a, b in zip(*results, strict=True):
-            torch.testing.assert_close(b, a)
-    assert len(graphs) == (2 if name == "vae" else 3)  # one for each part, none for the second step
-    assert len(seen) == 2
-    assert list(compiled.state_dict()) == list(plain.state_dict())
-    compiled.eval()(batch.images[:3])
-    assert len(graphs) == (2 if name == "vae" else 3)
-
-
-def test_a_break_in_a_graph_is_an_error(batch):
-    model = Supervised()
-    forward = model.encoder.forward
-    model.encoder.forward = lambda images: (torch._dynamo.graph_break(), forward(images))[1]
-    compile_parts(model, "eager")
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        model.losses(batch)
-
-
 @pytest.mark.parametrize("critic", [LocalDotCritic, LocalConcatCritic])
 def test_under_bfloat16_products_are_half_and_log_sum_exps_float32(critic, batch, monkeypatch):
     encoder = build_encoder("conv32", 64)
@@ -171,20 +130,3 @@ def test_the_optimiser_is_fused():
     model = Supervised()
     model._trainer = SimpleNamespace(gradient_clip_val=None)
     assert model.configure_optimizers()["optimizer"].param_groups[0]["fused"]
-
-
-def test_the_command_compiles_and_its_checkpoints_are_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("dim.fit.compile_parts", lambda model: compile_parts(model, "eager"))
-    config = Path(__file__).parent.parent / "configs/digits/dim_local_infonce.yaml"
-    states = []
-    for name, compiled in (("plain", "false"), ("compiled", "true")):
-        options = ["--data.batch_size", "8", "--model.units", "16", "--trainer.accelerator", "cpu"]
-        quick = ["--trainer.max_steps", "2", "--trainer.enable_model_summary", "false", "--codes.images", "0"]
-        place = ["--runs", str(tmp_path), "--name", name, "--compile", compiled]
-        fit.run("fit", ["--config", str(config), *options, *quick, *place])
-        last = torch.load(tmp_path / "digits" / name / "checkpoints/last.ckpt", weights_only=True)
-        states.append(last["state_dict"])
-    plain, compiled = states
-    assert list(plain) == list(compiled)
-    for name in plain:
-        torch.testing.assert_close(compiled[name], plain[name])
