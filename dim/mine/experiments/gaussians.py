@@ -51,7 +51,7 @@ class Plan:
 
 
 PROTOCOLS = {
-    "quick": Plan(Training(), (0.0, 0.3, 0.6, 0.9), ("dv", "jsd", "nwj", "kraskov"), 1, (500, 4000), 1),
+    "quick": Plan(Training(), (0.0, 0.3, 0.6, 0.9), ("dv", "jsd", "nwj", "kraskov"), 1, (500, 2000, 8000), 1),
     "full": Plan(
         Training(steps=3000, kraskov_pairs=10_000),
         RHO,
@@ -226,13 +226,15 @@ def _curves(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
     found = summary(rows)
     figure, grid = plots.figure(1, len(sizes))
     for size, axes in zip(sizes, grid, strict=True):
-        fine = torch.linspace(-0.99, 0.99, 199).tolist()
+        correlations = [entry["rho"] for entry in found if entry["size"] == size]
+        fine = np.linspace(max(-0.99, min(correlations) - 0.05), min(0.99, max(correlations) + 0.05), 199).tolist()
         axes.plot(fine, [Correlated(r, size).information for r in fine], color="black", linewidth=1, label="truth")
         for name, entries in _by_estimator(found, size, "rho").items():
             _band(axes, [e["rho"] for e in entries], entries, NAMES.get(name, name))
         # Square roots keep the small values apart; an estimate far outside belongs to the table.
         axes.set_yscale("function", functions=(lambda v: np.sign(v) * np.abs(v) ** 0.5, lambda v: np.sign(v) * v**2))
-        axes.set_ylim(-0.5, 1.2 * max(1.0, *(e["truth"] for e in found if e["size"] == size)))
+        top = 1.2 * max(1.0, *(e["truth"] for e in found if e["size"] == size))
+        axes.set_ylim(-0.01 * top, top)
         axes.set(title=f"d = {size}", xlabel="rho", ylabel="I(X; Z) [nats]")
         axes.legend(fontsize="small")
     return figure
