@@ -19,14 +19,13 @@ from dim.mine.experiments.measure import EstimatorName, Training
 from dim.mine.results import Cells, Setting
 from dim.mine.samplers import FUNCTIONS, Noisy
 
-SIGMA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a protocol runs: training, estimators and number of seeds."""
+    """What a protocol runs: training, levels of noise, estimators and number of seeds."""
 
     training: Training
+    sigma: tuple[float, ...]
     estimators: tuple[str, ...]
     seeds: int
 
@@ -34,14 +33,19 @@ class Plan:
 TRAINING = Training(steps=1500, batch_size=256, negatives=4, test_negatives=10, widths=(256, 256), learning_rate=4e-3)
 """A second layer learns the log ratio of x^3, a polynomial of degree six, sooner."""
 PROTOCOLS = {
-    "quick": Plan(TRAINING, ("jsd", "kraskov"), 1),
-    "full": Plan(dataclasses.replace(TRAINING, steps=3000, kraskov_pairs=10_000), ("dv", "jsd", "nwj", "kraskov"), 5),
+    "quick": Plan(TRAINING, (0.1, 0.3, 0.5, 0.7, 0.9), ("jsd", "kraskov"), 1),
+    "full": Plan(
+        dataclasses.replace(TRAINING, steps=3000, kraskov_pairs=10_000),
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        ("dv", "jsd", "nwj", "kraskov"),
+        5,
+    ),
 }
 
 
 def equitability(
     protocol: Literal["quick", "full"] = "quick",
-    sigma: Sequence[float] = SIGMA,
+    sigma: Sequence[float] | None = None,
     size: int = 2,
     estimators: Sequence[EstimatorName] | None = None,
     seeds: int | None = None,
@@ -55,8 +59,9 @@ def equitability(
     sigma 0.1 with seed 100, which is not reported. Run again, only what is missing is estimated.
 
     Args:
-        protocol: quick takes minutes on two cores (one seed), full an hour (five seeds, longer training).
-        sigma: levels of noise.
+        protocol: quick takes minutes on two cores (five levels of noise, one seed), full hours (nine, five seeds,
+            longer training).
+        sigma: levels of noise; by default the protocol's.
         size: number of components.
         estimators: objectives of MINE or kraskov; by default the protocol's.
         seeds: number of seeds; by default the protocol's.
@@ -64,14 +69,15 @@ def equitability(
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
     """
     plan, place = PROTOCOLS[protocol], choose_device(device)
-    if min(sigma) <= 0 or size < 1 or (seeds is not None and seeds < 1):
+    levels = tuple(sigma or plan.sigma)
+    if min(levels) <= 0 or size < 1 or (seeds is not None and seeds < 1):
         raise UserError("equitability: sigma is above 0, size and seeds are at least 1")
     chosen = tuple(estimators or plan.estimators)
     settings: list[Setting] = [
         {"size": size, "function": function, "sigma": s, "estimator": name, "seed": seed}
         for name in chosen
         for function in FUNCTIONS
-        for s in sigma
+        for s in levels
         for seed in range(seeds or plan.seeds)
     ]
     stem = "equitability" if protocol == "quick" else f"equitability-{protocol}"
@@ -84,9 +90,9 @@ def equitability(
     with bars() as progress:
         rows = cells.run(settings, run, progress, "equitability")
     found = _summary(rows)
-    _print(found, chosen, sigma)
+    _print(found, chosen, levels)
     table = cells.write_csv(rows)
-    picture = plots.save(_heat_map(found, chosen, sigma), cells.path.with_suffix(".png"))
+    picture = plots.save(_heat_map(found, chosen, levels), cells.path.with_suffix(".png"))
     print("results:", *(str(path) for path in (cells.path, table, picture)), sep="\n  ")
 
 

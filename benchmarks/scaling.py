@@ -1,0 +1,167 @@
+"""How a step grows: time and memory against batch, critic width, negatives, image size and processes.
+
+    python benchmarks/scaling.py [--figure docs/figures/scaling.png] [--json FILE]
+
+Each point is the quickest whole step of DIM(L) in a fresh process, and its peak memory (ru_maxrss) above what it had
+before the first step. The fitted exponent (least squares on logarithms) stands beside the exponent of the arithmetic,
+fitted in the same way to the floating-point operations that PyTorch counts in the same steps:
+
+* batch N: infoNCE, dot critic, U = 256; linear in N, but for the N^2 L scores;
+* width U: infoNCE, dot critic, N = 64; from the encoder's constant to the critic's U^2;
+* negatives K: JSD, concatenation critic of 128 units, N = 64; from a constant to K;
+* image side: N = 64, U = 256; the 64x64 encoder has one layer more;
+* processes: 64 images in all on 1 and on 2 gloo processes of one thread each, negatives from both.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from measuring import (
+    backward,
+    counted_flops,
+    in_fresh_process,
+    local_dim,
+    peak_gb,
+    random_batch,
+    save,
+    seconds,
+    stepper,
+)
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dim import plots
+from dim.allocator import keep_memory
+from dim.models import DeepInfoMax
+from dim.networks.batchnorm import use_union_statistics
+
+PLAN: dict[str, list[dict[str, Any]]] = {
+    "batch N": [{"n": n} for n in (32, 64, 128, 256, 512, 1024)],
+    "width U": [{"units": units} for units in (64, 128, 256, 512, 1024, 2048)],
+    "negatives K": [{"negatives": k} for k in (1, 4, 16, 63)],
+    "image side": [{"side": side} for side in (32, 64)],
+    "processes": [{"processes": processes} for processes in (1, 2)],
+}
+
+
+def build(units: int, negatives: int | None, side: int) -> DeepInfoMax:
+    if negatives:
+        options: dict[str, Any] = {"local_critic": "concat", "width": 128, "negatives": negatives}
+        return DeepInfoMax(local_objective="jsd", **options)
+    return local_dim(units, encoder=f"conv{side}")
+
+
+def run(
+    n: int = 64, units: int = 256, negatives: int | None = None, side: int = 32, processes: int = 0
+) -> dict[str, float]:
+    keep_memory()
+    if processes:
+        with tempfile.TemporaryDirectory() as folder:
+            multiprocessing.spawn(_process, (processes, n, units, folder), processes)
+            return json.loads((Path(folder) / "result").read_text())
+    model, batch = build(units, negatives, side), random_batch(n, side)
+    before = peak_gb()
+    step = stepper(model, batch)
+    step()
+    found = {"seconds": min(seconds(step) for _ in range(3)), "gb": peak_gb() - before}
+    return {**found, "gflop": counted_flops(model, batch) / 1e9}
+
+
+def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None:
+    """One of several processes: DistributedDataParallel over the losses, as Lightning has it."""
+    keep_memory()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
+    model, batch = local_dim(units), random_batch(n // processes)
+    before = peak_gb()
+    if processes > 1:
+        use_union_statistics(model, cuda=False)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.5, 0.999), fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        backward(model, batch)
+        for parameter in model.parameters():
+            if processes > 1 and parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= processes
+        optimiser.step()
+
+    step()
+    found = {"seconds": min(seconds(step) for _ in range(3)), "gb": peak_gb() - before}
+    if rank == 0:
+        # A process has its share of the images, encoded and scored against all.
+        (Path(folder) / "result").write_text(json.dumps({**found, "gflop": counted_flops(model, batch) / 1e9}))
+    dist.destroy_process_group()
+
+
+def exponent(x: list[float], y: list[float]) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def fits(points: list[dict[str, Any]]) -> dict[str, float]:
+    x = [point["value"] for point in points]
+    return {key: exponent(x, [point[key] for point in points]) for key in ("seconds", "gflop", "gb")}
+
+
+def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
+    figure, axes = plots.figure(2, len(results), width=2.9, height=2.7)
+    for column, (name, points) in enumerate(results.items()):
+        x, fitted = [point["value"] for point in points], fits(points)
+        arithmetic = [point["gflop"] * points[-1]["seconds"] / points[-1]["gflop"] for point in points]
+        time, memory = axes[column], axes[column + len(results)]
+        time.loglog(x, [point["seconds"] for point in points], "o-", label=f"time: {fitted['seconds']:.2f}")
+        time.loglog(x, arithmetic, "--", color="grey", label=f"arithmetic: {fitted['gflop']:.2f}")
+        memory.loglog(x, [point["gb"] for point in points], "s-", color="C1", label=f"memory: {fitted['gb']:.2f}")
+        memory.set_xlabel(name)
+        for axis in (time, memory):
+            axis.set_xticks(x, [str(value) for value in x], fontsize="small")
+            axis.minorticks_off()
+            axis.legend(title="exponent", fontsize="small", title_fontsize="small")
+            axis.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds a step")
+    axes[len(results)].set_ylabel("GB above the start")
+    return plots.save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=list(PLAN), choices=list(PLAN))
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        print(json.dumps(run(**json.loads(options.task))))
+        return
+    results: dict[str, list[dict[str, Any]]] = {}
+    tasks = [(name, task) for name in options.only for task in PLAN[name]]
+    for name, task in track(tasks, "points"):
+        (value,) = task.values()
+        results.setdefault(name, []).append({"value": value, **in_fresh_process(__file__, **task)})
+    table = Table(title=f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads", title_justify="left")
+    for name in ("", "", "seconds", "GFLOP", "GB", "exponent: time", "arithmetic", "memory"):
+        table.add_column(name, justify="right")
+    for name, points in results.items():
+        fitted = fits(points)
+        for point in points:
+            numbers = f"{point['seconds']:.4f}", f"{point['gflop']:.1f}", f"{point['gb']:.2f}"
+            last = [f"{fitted[key]:.2f}" for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
+            table.add_row(name if point is points[0] else "", str(point["value"]), *numbers, *last)
+    Console(width=100).print(table)
+    if options.figure:
+        print(draw(results, options.figure))
+    save(options.json, options, results=results, exponents={name: fits(points) for name, points in results.items()})
+
+
+if __name__ == "__main__":
+    main()
