@@ -145,7 +145,7 @@ class Pictures(Callback):
             return
         assert isinstance(pl_module, Model)
         data = trainer.datamodule.dataset.test  # type: ignore[attr-defined]
-        images = normalise(data.images[: self.images].to(pl_module.device))
+        images = normalise(data.spread(self.images).images.to(pl_module.device))
         pl_module.reseed(-1, 0)
         pl_module.eval()
         with torch.inference_mode():

@@ -217,7 +217,7 @@ class CodeWatch(Callback):
 
     def _codes(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
         assert isinstance(pl_module, Model)
-        images = _data(trainer).dataset.test.images[: self.images]
+        images = _data(trainer).dataset.test.spread(self.images).images
         return encode(pl_module.encoder, images, ("y",), output_device="cpu")["y"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -240,8 +240,9 @@ class CodeWatch(Callback):
         if not self.images:
             return
         dataset = _data(trainer).dataset
-        names = [dataset.classes[label] for label in dataset.test.labels[: self.images].tolist()]
-        thumbnails = dataset.test.images[: self.images].cpu().float() / 255
+        shown = dataset.test.spread(self.images)
+        names = [dataset.classes[label] for label in shown.labels.tolist()]
+        thumbnails = shown.images.cpu().float() / 255
         for board in boards(trainer):
             with contextlib.suppress(UserError):  # codes that are not finite
                 board.add_embedding(self._codes(trainer, pl_module), names, thumbnails, trainer.global_step, tag="y")

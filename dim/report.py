@@ -200,7 +200,8 @@ def portraits(
 
     def mapped() -> Figure:
         split, y, classes = codes()
-        rows = torch.arange(len(y))[split.labels < pictures.CLASSES][:images]
+        rows = torch.arange(len(y))[split.labels < pictures.CLASSES]
+        rows = rows[:: max(1, len(rows) // images)][:images]
         return pictures.code_map(split.rows(rows), y[rows], classes)
 
     made = [

@@ -24,6 +24,11 @@ class Split(NamedTuple):
         """The images of the given row numbers, in that order."""
         return Split(self.images[index], self.labels[index])
 
+    def spread(self, count: int) -> "Split":
+        """`count` images evenly spaced over the split (or all): of all classes even where they lie in class order."""
+        rows = len(self.labels)
+        return self.rows(torch.arange(min(count, rows), device=self.labels.device) * rows // max(1, min(count, rows)))
+
     def to(self, device: torch.device | str) -> "Split":
         """The split on `device`; itself where it is there already."""
         return Split(self.images.to(device), self.labels.to(device))

@@ -65,7 +65,7 @@ class DeviceLoader:
         self.rank, self.world_size, self.batch_size = rank, world_size, batch_size
         if drop_last and len(split.labels) < self.global_batch:
             raise UserError(
-                f"{len(split.labels)} training images are fewer than one batch ({batch_size} in each of "
+                f"{len(split.labels)} images are fewer than one batch ({batch_size} in each of "
                 f"{world_size} processes): lower batch_size or add images"
             )
         self._position = position

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dim.evaluation.newton import Rows, dot
+from dim.errors import UserError
+from dim.evaluation.newton import MAX_MOMENTS, Rows, dot
 
 CHECK = 10  # iterations between two looks at the gap, which costs half an iteration
 RELAXATION = 1.6  # over-relaxation, within the 1.5 to 1.8 that Boyd et al. recommend
@@ -46,7 +47,15 @@ def minimise_hinge(
         signs: (K, N) float32, +1 and -1.
         cost: (N,) float32, C for the rows that count and 0 for those that do not.
         start: (K, D + 1) float64 weights to start from.
+
+    Raises:
+        UserError: more than MAX_MOMENTS features, whose exact factor each step needs.
     """
+    if not rows.full:
+        raise UserError(
+            f"svm: the plain hinge is solved for up to {MAX_MOMENTS} features, found {rows.features.shape[1]}: leave "
+            "this layer out (--layers), or take the squared hinge of --protocol quick or standard"
+        )
     weights, primal = start.clone(), torch.full_like(start[:, 0], torch.inf)
     dual, products = -primal, 1
     rho = cost.max().item()

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from dim.evaluation.margins import MarginLoss
 
+MAX_MOMENTS = 8192
+"""Features up to which the D x D moments are factored."""
 CHUNK = 8192  # rows per float32 product: short enough sums, long enough for the matrix product
 
 
@@ -46,10 +48,10 @@ class Rows:
     first runs many times faster than its transpose.
     """
 
-    def __init__(self, features: Tensor, max_moments: int = 8192) -> None:
+    def __init__(self, features: Tensor, max_moments: int = MAX_MOMENTS) -> None:
         self.features = features
         self.device = features.device
-        # Above `max_moments` features the D x D factor costs more than it saves: the diagonal is used.
+        # Above `max_moments` features the D x D factor costs more than it saves: the diagonal preconditions.
         self.full = features.shape[1] <= max_moments
         self._moments: Tensor | None = None
 

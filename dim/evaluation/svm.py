@@ -82,7 +82,7 @@ def svm(
         full = problem.fit(cost, start)
         fits, accuracies = [full], []
         for run in range(runs):
-            kept, _ = split(len(train_labels), 1 - run_fraction, seed + 1 + run)
+            kept, _ = split(len(train_labels), 1 - run_fraction, seed * runs + 1 + run)
             # The minimum does not depend on the start; the fit on all rows is a near one.
             fits.append(problem.fit(cost, full.weights, kept))
             accuracies.append(percent(predict(test, fits[-1].weights), test_labels))

@@ -111,6 +111,8 @@ class MINE:
         generator = torch.Generator().manual_seed(self.seed)
         pairs = as_pairs(x, z, "training")
         device = torch.device(self.device or pairs[0].device)
+        if (x_test is None) != (z_test is None):
+            raise UserError("mine: x_test and z_test come together")
         if x_test is None:
             test, pairs = cut(*pairs, self.held_out, generator)
         else:

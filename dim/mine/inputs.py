@@ -39,15 +39,18 @@ def as_pairs(x: Any, z: Any, name: str | None) -> Pairs:
     """Both sides as tensors (n, ...), checked unless `name`, what messages call them, is None.
 
     Raises:
-        UserError: for unequal lengths, nothing, NaN or infinity, constants.
+        UserError: for unequal lengths, nothing, NaN or infinity, constants, no numbers, images of another shape or
+            scale.
     """
     sides = []
     for side, values in (("x", x), ("z", z)):
-        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        tensor = values.detach() if isinstance(values, Tensor) else _array(values, side)
         tensor = tensor[:, None] if tensor.ndim == 1 else tensor
         sides.append(tensor)
         if name is None:
             continue
+        if tensor.ndim == 4 and side == "x":
+            _check_images(tensor)
         if not len(tensor) or not torch.isfinite(tensor.float()).all():
             raise UserError(f"mine: {name} {side} is empty or holds NaN or infinity")
         if (tensor == tensor[:1]).all():
@@ -55,6 +58,21 @@ def as_pairs(x: Any, z: Any, name: str | None) -> Pairs:
     if len(sides[0]) != len(sides[1]):
         raise UserError(f"mine: {name} x has {len(sides[0])} rows and z {len(sides[1])}: they must be pairs")
     return sides[0], sides[1]
+
+
+def _array(values: Any, side: str) -> Tensor:
+    array = np.ascontiguousarray(values)
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"mine: {side} holds {array.dtype}: give numbers")
+    return torch.as_tensor(array)
+
+
+def _check_images(images: Tensor) -> None:
+    height, width = images.shape[2:]
+    if height != width or height < 8:
+        raise UserError(f"mine: images are {height} x {width}: they must be square, of at least 8 pixels")
+    if images.is_floating_point() and images.numel() and images.abs().max() > 1:
+        raise UserError("mine: images reach beyond [-1, 1]: give uint8, or scale them")
 
 
 def ordered(x: Tensor, z: Tensor, order: Tensor) -> Pairs:

@@ -118,7 +118,7 @@ class Model(pl.LightningModule):
                 raise UserError("whitening looks at training images: train with dim.data.ImageData, or without it")
             # The same in every process; weights that a checkpoint holds are put in afterwards.
             first = next(part for part in self.encoder.modules() if isinstance(part, nn.Conv2d))
-            whiten(first, normalise(datamodule.splits["train"].images[:2000]))
+            whiten(first, normalise(datamodule.splits["train"].spread(2000).images))
         if stage == "fit" and self.hparams["union_statistics"] and self.trainer.world_size > 1:
             use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
 

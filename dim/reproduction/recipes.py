@@ -45,6 +45,8 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     for option, value in zip(words[::2], words[1::2], strict=True):
         if not option.startswith("--"):
             raise UserError(f"'{option}' is no option for dim fit: it should begin with --")
+        if option == "--config":
+            raise UserError("--config is no option here: what a file holds could change unseen; give its options")
         path = option[2:].split(".")
         if path[0] in SHORT and len(path) == 2:
             path.insert(1, "init_args")

@@ -87,3 +87,11 @@ def test_resizing_is_antialiased_and_keeps_constants():
     stripes[..., [1, 2, 5, 6]] = 200  # without antialiasing a reduction to a quarter looks at these columns only
     assert (resized(stripes, 2).float() - 100).abs().max() < 30
     assert resized(images, 8) is images
+
+
+def test_images_that_are_spread_are_of_all_classes_even_in_class_order():
+    split = Split(torch.zeros(100, 3, 2, 2, dtype=torch.uint8), torch.arange(100) // 10)
+    assert split.spread(10).labels.tolist() == list(range(10))
+    assert split.spread(7).labels.tolist() == [0, 1, 2, 4, 5, 7, 8]
+    assert len(split.spread(1000).labels) == 100
+    assert len(split.spread(0).labels) == 0

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
+from dim.errors import UserError
 from dim.evaluation.hinge import margin_step, minimise_hinge
 from dim.evaluation.newton import Rows
 
@@ -31,3 +33,9 @@ def test_it_gives_what_it_has_when_iterations_run_out():
     found = minimise_hinge(rows, signs, torch.ones(50), start, tolerance=0.0, max_iterations=10)
     assert found.iterations == 10
     assert (found.gap > 0).all()
+
+
+def test_more_features_than_can_be_factored_are_refused():
+    rows = Rows(torch.randn(20, 6), max_moments=5)
+    with pytest.raises(UserError, match="found 6: leave this layer out"):
+        minimise_hinge(rows, torch.ones(1, 20), torch.ones(20), torch.zeros(1, 7, dtype=torch.float64))

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -35,8 +36,17 @@ def test_a_feature_that_does_not_vary_stays_finite():
         ([1.0, float("nan")], [1.0, 2.0], "training x is empty or holds NaN"),
         ([1.0, 2.0], [3.0, 3.0], "training z is constant"),
         ([], [], "training x is empty"),
+        (["a", "b"], [1.0, 2.0], "x holds <U1: give numbers"),
+        (torch.rand(2, 3, 32, 64), [1.0, 2.0], "images are 32 x 64: they must be square"),
+        (torch.rand(2, 3, 16, 16) * 255, [1.0, 2.0], r"images reach beyond \[-1, 1\]"),
     ],
 )
 def test_what_are_no_pairs_is_said(x, z, message):
     with pytest.raises(UserError, match=message):
         as_pairs(x, z, "training")
+
+
+def test_arrays_of_any_strides_are_taken():
+    x, z = as_pairs(np.arange(6.0)[::-1], np.arange(12.0).reshape(2, 6).T, "training")
+    assert x[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    assert z[1].tolist() == [1, 7]

@@ -19,6 +19,7 @@ from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.progress import Report, bars
 from dim.mine import MINE
+from dim.mine.estimator import DivergenceError
 from dim.mine.experiments import measure
 from dim.mine.experiments.measure import EstimatorName, Training
 from dim.mine.kraskov import kraskov
@@ -85,7 +86,8 @@ def gaussians(
             (fifteen, five seeds, seven).
         sizes: numbers of components.
         rho: correlations; by default the protocol's.
-        estimators: objectives of MINE or kraskov; by default the protocol's.
+        estimators: objectives of MINE or kraskov; by default the protocol's. The plot of consistency has dv, jsd, nwj
+            and kraskov only.
         seeds: number of seeds; by default the protocol's.
         consistency_rho: correlation of the plot of consistency.
         output: folder of the results.
@@ -132,8 +134,9 @@ def gaussians(
     pictures = [
         plots.save(_curves(rows, sizes), cells.path.with_name(f"{stem}-rho.png")),
         plots.save(_bias(rows, sizes), cells.path.with_name(f"{stem}-bias.png")),
-        plots.save(_consistency(samples, sizes), cells.path.with_name(f"{stem}-samples.png")),
     ]
+    if samples:
+        pictures.append(plots.save(_consistency(samples, sizes), cells.path.with_name(f"{stem}-samples.png")))
     print("results:", *(str(path) for path in (cells.path, table, *pictures)), sep="\n  ")
 
 
@@ -158,7 +161,10 @@ def _from_sample(
     with warnings.catch_warnings():
         # The plot shows how far small samples go.
         warnings.filterwarnings("ignore", message="mine:")
-        mine.fit(x, z)
+        try:
+            mine.fit(x, z)
+        except DivergenceError:
+            return {"truth": pair.information, "status": measure.DIVERGED}
     return measure.result(pair, mine.estimate_, mine.standard_error_)
 
 
@@ -285,15 +291,16 @@ def _consistency(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
     figure, grid = plots.figure(1, len(sizes))
     for size, axes in zip(sizes, grid, strict=True):
         mine = [row for row in rows if row["size"] == size]
+        counts = sorted({row["samples"] for row in mine})
         for name in dict.fromkeys(row["estimator"] for row in mine):
-            counts = sorted({row["samples"] for row in mine})
             entries = [
                 summary([row for row in mine if (row["samples"], row["estimator"]) == (n, name)])[0] for n in counts
             ]
             _band(axes, counts, entries, NAMES.get(name, name))
         axes.axhline(mine[0]["truth"], color="black", linewidth=1, label="truth")
+        axes.set_xlim(counts[0] / 1.2, counts[-1] * 1.2)
         axes.set(title=f"d = {size}, rho = {mine[0]['rho']:g}", xlabel="pairs", ylabel="I(X; Z) [nats]", xscale="log")
-        axes.set_xticks(sorted({row["samples"] for row in mine}), minor=False)
+        axes.set_xticks(counts, minor=False)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.tick_params(axis="x", which="minor", labelbottom=False)
         axes.legend(fontsize="small")

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from dim import cli
+from dim.mine.estimator import DivergenceError
 from dim.mine.experiments import gaussians
 from dim.mine.experiments.measure import Training
 
@@ -54,3 +55,16 @@ def test_mistakes_are_one_line(tmp_path, capsys):
             cli.main(["mine", "gaussians", "--output", str(tmp_path), *options])
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_estimators_without_a_plot_of_consistency_and_trainings_that_diverge(tiny, tmp_path, monkeypatch):
+    command = ["mine", "gaussians", "--sizes", "[2]", "--rho", "[0.5]", "--output", str(tmp_path)]
+    cli.main([*command, "--estimators", "[infonce]"])
+    assert not (tmp_path / "gaussians-samples.png").exists()
+
+    def diverge(*_):
+        raise DivergenceError("on purpose")
+
+    monkeypatch.setattr("dim.mine.MINE.fit", diverge)
+    cli.main([*command, "--estimators", "[dv]"])
+    assert (tmp_path / "gaussians-samples.png").exists()
