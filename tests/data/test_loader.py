@@ -189,7 +189,7 @@ def test_two_halves_may_take_over_from_one_whole():
 
 
 def test_fewer_images_than_a_batch():
-    with pytest.raises(UserError, match="7 training images are fewer than one batch"):
+    with pytest.raises(UserError, match="7 images are fewer than one batch"):
         DeviceLoader(numbered(7), 8, drop_last=True)
     with pytest.raises(UserError, match="4 in each of 2 processes"):
         DeviceLoader(numbered(7), 4, drop_last=True, world_size=2)

@@ -190,3 +190,9 @@ def test_a_contrasting_objective_reports_with_the_negatives_of_a_step():
     x, z, _ = gaussians(0.9, 2, 400)
     found = [MINE(bound="infonce", steps=3, held_out_negatives=n, negatives=7).fit(x, z).estimate_ for n in (None, 50)]
     assert found[0] == found[1]
+
+
+def test_half_a_test_pair_is_refused():
+    x = torch.randn(100, 2)
+    with pytest.raises(UserError, match="x_test and z_test come together"):
+        MINE().fit(x, x, x_test=x)

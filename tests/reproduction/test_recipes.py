@@ -37,3 +37,8 @@ def test_what_is_no_config_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match=r"x\.yaml is not"):
         read_config(path)
+
+
+def test_files_behind_the_lone_dashes_are_refused():
+    with pytest.raises(UserError, match="--config is no option here"):
+        parse_options(["--config", "mine.yaml"])
