@@ -3,9 +3,9 @@
     python benchmarks/evaluation.py --root DATA [--encoder dim_local_infonce_cifar10] [--only svm mlp] [--json FILE]
 
 Each part runs once, with the settings of the protocol. Right before it the ceiling is measured, the best of five 2048^3
-float32 products on the same threads. The arithmetic is PyTorch's count of the products and
-convolutions that the part runs, taken while it runs, which makes parts of many small steps (the MLP probes) a little
-slower; efficiency = arithmetic / seconds / ceiling.
+float32 products on the same threads. The arithmetic is PyTorch's count of the products and convolutions that the part
+runs, taken while it runs, which makes parts of many small steps (the MLP probes) a little slower; efficiency =
+arithmetic / seconds / ceiling.
 """
 
 import argparse

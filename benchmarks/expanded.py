@@ -9,13 +9,12 @@ the imports) is its own; the table has the medians. Both losses of the first ste
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import in_fresh_process, local_dim, peak_gb, random_batch, save, seconds, stepper
+from measuring import in_fresh_process, local_dim, parse_or_run, peak_gb, random_batch, save, seconds, stepper
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -49,11 +48,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="steps a process, of which the quickest counts")
     parser.add_argument("--rounds", type=int, default=2, help="processes for each side")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.task:
-        print(json.dumps(run(**json.loads(options.task))))
-        return
+    options = parse_or_run(parser, run)
     rows: list[dict[str, Any]] = []
     for units, n in track([(u, n) for u in options.units for n in options.batch], "sizes"):
         found: dict[str, list[dict[str, float]]] = {"ours": [], "expanded": []}

@@ -108,6 +108,16 @@ def stepper(model: Model, batch: Batch) -> Callable[[], Tensor]:
     return step
 
 
+def parse_or_run(parser: argparse.ArgumentParser, run: Callable[..., dict[str, Any]]) -> argparse.Namespace:
+    """The command line's options; in a process that `in_fresh_process` started, runs its task instead and ends."""
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        print(json.dumps(run(**json.loads(options.task))))
+        sys.exit()
+    return options
+
+
 def in_fresh_process(script: str, **task: Any) -> dict[str, Any]:
     """Runs `python SCRIPT --task JSON`, whose last line of output is JSON; peak memory is then the task's own."""
     command = [sys.executable, script, "--task", json.dumps(task)]

@@ -1,6 +1,6 @@
 """How a step grows: time and memory against batch, critic width, negatives, image size and processes.
 
-    python benchmarks/scaling.py [--figure docs/figures/scaling.png] [--json FILE]
+    python benchmarks/scaling.py [--figure docs/figures/speed-scaling.png] [--json FILE]
 
 Each point is the quickest whole step of DIM(L) in a fresh process, and its peak memory (ru_maxrss) above what it had
 before the first step. The fitted exponent (least squares on logarithms) stands beside the exponent of the arithmetic,
@@ -29,6 +29,7 @@ from measuring import (
     counted_flops,
     in_fresh_process,
     local_dim,
+    parse_or_run,
     peak_gb,
     random_batch,
     save,
@@ -77,7 +78,7 @@ def run(
 
 
 def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None:
-    """One of several processes: DistributedDataParallel over the losses, as Lightning has it."""
+    """One of several processes: gradients are averaged as DistributedDataParallel does."""
     keep_memory()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
@@ -138,11 +139,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(PLAN), choices=list(PLAN))
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.task:
-        print(json.dumps(run(**json.loads(options.task))))
-        return
+    options = parse_or_run(parser, run)
     results: dict[str, list[dict[str, Any]]] = {}
     tasks = [(name, task) for name in options.only for task in PLAN[name]]
     for name, task in track(tasks, "points"):
