@@ -126,7 +126,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
         memory.set_xlabel(name)
         for axis in (time, memory):
             axis.set_xticks(x, [str(value) for value in x], fontsize="small")
-            axis.minorticks_off()
+            axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axis.legend(title="exponent", fontsize="small", title_fontsize="small")
             axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds a step")
