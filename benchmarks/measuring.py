@@ -49,10 +49,10 @@ class Counter(TorchDispatchMode):
         return result
 
 
-def counted_flops(model: Model, batch: Batch) -> float:
+def counted_flops(model: Model, batch: Batch, precision: str = "32") -> float:
     """The floating-point operations that a forward and backward pass runs."""
     with Counter() as counter:
-        backward(model, batch)
+        backward(model, batch, precision)
     return float(counter.total)
 
 
@@ -89,19 +89,21 @@ def prepared(model: Model, n: int) -> Model:
     return model
 
 
-def backward(model: Model, batch: Batch) -> Tensor:
-    loss = torch.stack(list(model.losses(batch).losses.values())).sum()
+def backward(model: Model, batch: Batch, precision: str = "32") -> Tensor:
+    """Gradients of the whole loss; with precision "bf16", products as under --trainer.precision bf16-mixed."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss = torch.stack(list(model.losses(batch).losses.values())).sum()
     loss.backward()
     return loss.detach()
 
 
-def stepper(model: Model, batch: Batch) -> Callable[[], Tensor]:
+def stepper(model: Model, batch: Batch, precision: str = "32") -> Callable[[], Tensor]:
     """A whole training step: losses, backward pass, fused Adam."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.5, 0.999), fused=True)
 
     def step() -> Tensor:
         optimiser.zero_grad()
-        loss = backward(model, batch)
+        loss = backward(model, batch, precision)
         optimiser.step()
         return loss
 

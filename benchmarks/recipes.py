@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dim.allocator import keep_memory
 from dim.data import ImageData
@@ -52,6 +53,10 @@ BASE: dict[str, Any] = {
     "warmup": 200,  # steps
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
     "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
+    "decay": 0.0,  # decoupled weight decay (AdamW) on matrices and filters; a step takes off lr times this
+    "average": 0.0,  # probed are exponential moving averages that keep so much each step; 0: the last weights
+    "views": 0,  # 1: codes of one augmented view against maps of another, which is not the paper's
+    "precision": "32",  # bf16: products in bfloat16, as with --trainer.precision bf16-mixed
     "seed": 0,
 }
 
@@ -75,6 +80,15 @@ def whiten_blocks(blocks: Sequence[nn.Module], maps: Tensor) -> None:
         maps = block(maps)
 
 
+def make_optimiser(model: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
+    """Adam, with decoupled decay of what is no bias, gain or shift."""
+    groups = [
+        {"params": [part for part in model.parameters() if part.ndim > 1], "weight_decay": recipe["decay"]},
+        {"params": [part for part in model.parameters() if part.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, recipe["lr"], (recipe["beta1"], recipe["beta2"]), fused=True)
+
+
 def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
     """The learning rate relative to the highest: linear warm-up, then half a cosine."""
     if step < recipe["warmup"]:
@@ -92,12 +106,13 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
         negatives=recipe["negatives"] or None,
         local_objective=recipe["objective"],
         score_spread=recipe["spread"] or None,
+        views=bool(recipe["views"]),
     )
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
-        whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].images[:2000]))
-    betas = recipe["beta1"], recipe["beta2"]
-    optimiser = torch.optim.Adam(model.parameters(), recipe["lr"], betas, fused=True)
+        whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].spread(2000).images))
+    optimiser = make_optimiser(model, recipe)
+    averaged = AveragedModel(model.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe["average"]), use_buffers=True)
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )
@@ -109,17 +124,20 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
             for group in optimiser.param_groups:
                 group["lr"] = recipe["lr"] * rate(step, steps, recipe)
             model.reseed(epoch, index)
-            result = model.losses(batch)
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe["precision"] == "bf16"):
+                result = model.losses(batch)
             optimiser.zero_grad()
             torch.stack(list(result.losses.values())).sum().backward()
             optimiser.step()
+            if recipe["average"]:
+                averaged.update_parameters(model.encoder)
             if step >= steps - 100 and "local_nats" in result.metrics:
                 nats.append(result.metrics["local_nats"])
             progress.update(bar, advance=1)
     minutes = (time.perf_counter() - start) / 60
     progress.remove_task(bar)
     about = {"minutes": minutes, "steps": steps, "nats": torch.stack(nats).mean().item() if nats else None}
-    return model.encoder, about
+    return averaged.module if recipe["average"] else model.encoder, about
 
 
 def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:

@@ -1,16 +1,18 @@
 """The training step against the machine's ceiling.
 
-    python benchmarks/step.py [--units 256 2048] [--batch 64 128 256] [--rounds 5] [--json FILE]
+    python benchmarks/step.py [--units 256 2048] [--batch 64 128 256] [--precision 32 bf16] [--json FILE]
     python benchmarks/step.py --models [--batch 64]
 
-A step is losses, backward pass and fused Adam on a batch that is there. Each round measures the ceiling (the
-best of five 2048^3 float32 products on the same threads), then steps for about a second; the table has the medians over
-rounds of seconds and efficiency = arithmetic / seconds / ceiling. For local DIM the arithmetic is the formula that is
-printed; `counted` is PyTorch's own count of what ran. With --models, every method of the paper's tables at its own
-sizes, with PyTorch's count.
+A step is losses, backward pass and fused Adam on a batch that is there, in float32 or, with precision bf16, with
+products in bfloat16 as under `--trainer.precision bf16-mixed`; both against the same ceiling, float32's. Each round
+measures the ceiling (the best of five 2048^3 float32 products on the same threads), then steps for about a second; the
+table has the medians over rounds of seconds and efficiency = arithmetic / seconds / ceiling. For local DIM the
+arithmetic is the formula that is printed; `counted` is PyTorch's own count of what ran. With --models, every method of
+the paper's tables at its own sizes, with PyTorch's count.
 """
 
 import argparse
+import itertools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -46,12 +48,12 @@ MODELS = {
 }
 
 
-def measure(model: Model, n: int, flops: float | None, options: argparse.Namespace) -> dict[str, Any]:
+def measure(model: Model, n: int, precision: str, flops: float | None, options: argparse.Namespace) -> dict[str, Any]:
     batch, ceiling = random_batch(n), Ceiling()
     if options.compile:
         compile_parts(model)
-    counted = counted_flops(model, batch) if not options.compile else None
-    step, rates, times = stepper(model, batch), [], []
+    counted = counted_flops(model, batch, precision) if not options.compile else None
+    step, rates, times = stepper(model, batch, precision), [], []
     step()
     once = seconds(step)
     for _ in range(options.rounds):
@@ -62,6 +64,7 @@ def measure(model: Model, n: int, flops: float | None, options: argparse.Namespa
     ratios = [arithmetic / time / rate for time, rate in zip(times, rates, strict=True)]
     return {
         "batch": n,
+        "precision": precision,
         "gflop": arithmetic / 1e9,
         "counted_gflop": counted and counted / 1e9,
         "ceiling_gflops": statistics.median(rates) / 1e9,
@@ -75,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, nargs="*", default=[256, 2048], help="widths of the critic")
     parser.add_argument("--batch", type=int, nargs="*", default=[64, 128, 256])
+    parser.add_argument("--precision", nargs="*", default=["32"], choices=("32", "bf16"))
     parser.add_argument("--models", action="store_true", help="every method instead of local DIM at several sizes")
     parser.add_argument("--compile", action="store_true", help="as with dim fit --compile true")
     parser.add_argument("--rounds", type=int, default=5)
@@ -84,23 +88,34 @@ def main() -> None:
     keep_memory()
     rows = []
     if options.models:
-        for name, build in track(MODELS.items(), "models"):
-            n = options.batch[0]
+        n = options.batch[0]
+        for name, precision in track([(m, p) for m in MODELS for p in options.precision], "models"):
             torch.manual_seed(0)
-            rows.append({"model": name, **measure(prepared(build(), n), n, None, options)})
+            rows.append({"model": name, **measure(prepared(MODELS[name](), n), n, precision, None, options)})
     else:
         print(FORMULA)
-        for units, n in track([(u, n) for u in options.units for n in options.batch], "sizes"):
+        sizes = itertools.product(options.units, options.batch, options.precision)
+        for units, n, precision in track(list(sizes), "sizes"):
             flops = local_dim_flops(n, units)
-            rows.append({"model": f"DIM(L), U = {units}", **measure(local_dim(units), n, flops, options)})
+            rows.append({"model": f"DIM(L), U = {units}", **measure(local_dim(units), n, precision, flops, options)})
     table = Table(title=f"{torch.get_num_threads()} threads", title_justify="left")
-    for name in ("", "N", "GFLOP", "counted", "ceiling, GFLOP/s", "seconds a step", "images/s", "efficiency"):
+    for name in (
+        "",
+        "N",
+        "precision",
+        "GFLOP",
+        "counted",
+        "ceiling, GFLOP/s",
+        "seconds a step",
+        "images/s",
+        "efficiency",
+    ):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
         counted = f"{row['counted_gflop']:.1f}" if row["counted_gflop"] else "-"
         speed = f"{row['batch'] / row['seconds']:.0f}"
         numbers = f"{row['gflop']:.1f}", counted, f"{row['ceiling_gflops']:.0f}", f"{row['seconds']:.4f}", speed
-        table.add_row(row["model"], str(row["batch"]), *numbers, f"{row['efficiency']:.3f}")
+        table.add_row(row["model"], str(row["batch"]), row["precision"], *numbers, f"{row['efficiency']:.3f}")
     Console(width=110).print(table)
     save(options.json, options, formula=FORMULA, rows=rows)
 

@@ -21,6 +21,7 @@ CASES = [
     *({"alpha": 1.0, "beta": 0.0, "global_objective": name} for name in ("dv", "jsd", "infonce")),
     {"local_objective": "infonce", "local_critic": "concat"},
     {"local_objective": "jsd", "occlusion": True, "coordinates": "relative"},
+    {"local_objective": "infonce", "views": True},
     {"alpha": 1.0, "beta": 1.0, "global_critic": "dot", "local_objective": "dv", "negatives": 3},
     {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "dv", "prior": "sphere"},
     {"alpha": 1.0, "beta": 0.0, "gamma": 1.0, "prior_objective": "infonce", "prior": "gaussian"},

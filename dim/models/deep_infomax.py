@@ -22,6 +22,7 @@ from dim.networks.critics import (
 from dim.networks.discriminators import CodeDiscriminator
 from dim.objectives import OBJECTIVES, ObjectiveName
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
+from dim.views import NUMBERS, random_view
 
 CriticName = Literal["concat", "dot"]
 
@@ -58,6 +59,8 @@ class DeepInfoMax(Model):
         gradient_penalty: weight of the prior discriminator's gradient penalty on prior samples.
         coordinates: also predict where a position lies, on its own or relative to another (table 5).
         occlusion: hide a part of the image from the code, but not from the maps (table 5).
+        views: score the code of one random view of an image against the map of another view, and the other way round,
+            instead of both from the image as it is. Not the paper's (dim/views.py).
     """
 
     takes_global_map = True
@@ -81,6 +84,7 @@ class DeepInfoMax(Model):
         gradient_penalty: float = 0.5,
         coordinates: Coordinates = "none",
         occlusion: bool = False,
+        views: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,6 +93,8 @@ class DeepInfoMax(Model):
         for option, weight in {"alpha": alpha, "beta": beta, "gamma": gamma, "penalty": gradient_penalty}.items():
             if weight < 0:
                 raise UserError(f"{option} is {weight}: weights are 0 or positive, adversaries get their sign here")
+        if views and (occlusion or coordinates != "none"):
+            raise UserError("views with occlusion or coordinates is not defined: positions of two views differ")
         if score_spread is not None and not score_spread > 0:
             raise UserError(f"score_spread is {score_spread}: it must be positive")
         used = [name for name, weight in ((global_objective, alpha), (local_objective, beta)) if weight]
@@ -132,23 +138,40 @@ class DeepInfoMax(Model):
 
     def losses(self, batch: Batch) -> Step:
         step = Step({}, {})
-        outputs = self.encoder(batch.images)
-        if self.hparams["occlusion"]:
-            boxes = self.random(lambda n, g: random_boxes(n, g, batch.images.shape[-1]), len(batch.images))
-            outputs = {**outputs, "y": self.encoder(occlude(batch.images, boxes))["y"]}
+        seen = self._seen(batch.images)
         for part in self.critics:
-            self._add_information(step, part, outputs)
+            self._add_information(step, part, seen)
         if self.hparams["coordinates"] != "none":
-            self._add_coordinates(step, outputs)
+            self._add_coordinates(step, seen[0])
         if self.hparams["gamma"]:
-            self._add_prior(step, outputs["y"])
+            self._add_prior(step, torch.cat([outputs["y"] for outputs in seen]))
         return step
+
+    def _seen(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """The encoder's outputs with the code of each image and the maps that it is scored against."""
+        if self.hparams["views"]:
+            draws = [self.random(lambda n, g: torch.rand(n, NUMBERS, generator=g), len(images)) for _ in range(2)]
+            one, other = (self.encoder(random_view(images, numbers)) for numbers in draws)
+            return [{**one, "y": other["y"]}, {**other, "y": one["y"]}]
+        outputs = self.encoder(images)
+        if self.hparams["occlusion"]:
+            boxes = self.random(lambda n, g: random_boxes(n, g, images.shape[-1]), len(images))
+            outputs["y"] = self.encoder(occlude(images, boxes))["y"]
+        return [outputs]
 
     @property
     def union(self) -> bool:
         return self.hparams["gather_negatives"] and distributed.size() > 1
 
-    def _add_information(self, step: Step, part: str, outputs: dict[str, Tensor]) -> None:
+    def _add_information(self, step: Step, part: str, seen: list[dict[str, Tensor]]) -> None:
+        """Means over views, where there are several."""
+        found = [self._information(part, outputs) for outputs in seen]
+        step.losses[part] = -self.weights[part] * torch.stack([value for value, _ in found]).mean()
+        for name in found[0][1]:
+            step.metrics[name] = torch.stack([metrics[name] for _, metrics in found]).mean()
+
+    def _information(self, part: str, outputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective, and what it says in nats."""
         critic = cast(Critic, self.critics[part])
         y, negatives = outputs["y"], self.hparams["negatives"]
         scores = contrast(critic, y, outputs[critic.source], negatives, self.union, self.rng)
@@ -157,13 +180,13 @@ class DeepInfoMax(Model):
             rows = code_vectors(y).flatten(0, 1)
             baseline = self.baselines[part](rows).repeat_interleave(len(scores.positive) // len(rows), 0)
         value = objective(*scores, baseline, union=self.union)
-        step.losses[part] = -self.weights[part] * value
         with torch.no_grad():
             estimate = objective.estimate(*scores, baseline, union=self.union)
-        if estimate is not None:
-            step.metrics[f"{part}_nats"] = estimate
-            # infoNCE's limit, and about as much as the pairs of one batch can certify by any bound.
-            step.metrics[f"{part}_ceiling"] = torch.full_like(estimate, math.log(1 + scores.negative.shape[1]))
+        if estimate is None:
+            return value, {}
+        # infoNCE's limit, and about as much as the pairs of one batch can certify by any bound.
+        ceiling = torch.full_like(estimate, math.log(1 + scores.negative.shape[1]))
+        return value, {f"{part}_nats": estimate, f"{part}_ceiling": ceiling}
 
     def _add_coordinates(self, step: Step, outputs: dict[str, Tensor]) -> None:
         maps = outputs["local"]

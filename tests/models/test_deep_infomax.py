@@ -3,9 +3,12 @@ import math
 import pytest
 import torch
 
+from dim.contrast import contrast
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models import DeepInfoMax
+from dim.objectives import infonce
+from dim.views import NUMBERS, random_view
 
 SMALL = {"units": 32, "width": 32, "code_size": 16}
 
@@ -35,6 +38,8 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"negatives": 0}, "needs at least 1"),
         ({"negatives": 1, "local_objective": "interpolated"}, "needs at least 2"),
         ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),
+        ({"views": True, "occlusion": True}, "views with occlusion or coordinates"),
+        ({"views": True, "coordinates": "absolute"}, "views with occlusion or coordinates"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):
@@ -135,3 +140,23 @@ def test_multiple_globals_are_each_scored(batch):
     assert float(step.metrics["local_nats"]) <= torch.log(torch.tensor(1 + 3 * 49.0)).item()
     step.losses["local"].backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
+
+
+def test_with_views_codes_of_each_are_scored_against_maps_of_the_other(batch, monkeypatch):
+    model = DeepInfoMax(gamma=0.1, views=True, **SMALL)
+    numbers = iter(torch.rand(2, len(batch.images), NUMBERS, generator=torch.Generator().manual_seed(0)))
+    drawn = [next(numbers), next(numbers)]
+    with monkeypatch.context() as patch:
+        left = iter(drawn)
+        patch.setattr(model, "random", lambda *args: next(left, torch.rand(2 * len(batch.images), 16)))
+        step = model.losses(batch)
+    one, other = (model.encoder(random_view(batch.images, each)) for each in drawn)
+    values = [infonce(*contrast(model.critics["local"], a["y"], b["local"])) for a, b in ((one, other), (other, one))]
+    torch.testing.assert_close(step.losses["local"], -torch.stack(values).mean())
+    assert not torch.isclose(
+        step.losses["local"], -infonce(*contrast(model.critics["local"], one["y"], one["local"])), rtol=1e-4
+    )
+    assert step.metrics["local_nats"] == pytest.approx(
+        torch.stack(values).mean().item() + math.log(1 + 31 * 64), abs=1e-4
+    )
+    assert set(step.losses) == {"local", "prior", "discriminator"}
