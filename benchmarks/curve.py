@@ -3,8 +3,8 @@
     python benchmarks/curve.py RUN ... [--json FILE] [--figure FILE]
 
 Each RUN is a folder of `dim fit` in which `dim evaluate RUN --only mlp` has left its quick results. Minutes are those
-of the training log, on whatever the run was given; runs of equal length are one point with the range of their seeds.
-FILE keeps the points of earlier calls. Dashed: published, after 1000 epochs.
+of the training log, on whatever the run was given; runs of one recipe (config, batch size, precision) and length are
+one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed: published, after 1000 epochs.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from dim.networks.encoders import LAYERS
 from dim.reproduction.published import published_row
 
 COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
+MARKERS = "osD^v"
+RECIPE = ("run", "data", "batch_size", "precision")
+"""What makes points comparable but for their length and seed."""
 
 
 def point(run: Path) -> dict[str, Any]:
@@ -41,6 +44,8 @@ def point(run: Path) -> dict[str, Any]:
     return {
         "run": found["name"],
         "data": found["identity"]["data"]["source"],
+        "batch_size": about["data"]["init_args"]["batch_size"],
+        "precision": about["trainer"]["precision"] or "32-true",
         "epochs": found["epoch"] + 1,
         "seed": about["seed_everything"],
         "minutes": round(cost(run, found["global_step"])["seconds"] / 60, 1),
@@ -50,43 +55,63 @@ def point(run: Path) -> dict[str, Any]:
     }
 
 
-def grouped(points: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Points of equal length together, from short to long."""
-    lengths = sorted({entry["epochs"] for entry in points})
-    return [[entry for entry in points if entry["epochs"] == length] for length in lengths]
+def recipes(points: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
+    """What a recipe is called -> its points of equal length together, from short to long.
+
+    Raises:
+        UserError: not all are of the same data.
+    """
+    if len({entry["data"] for entry in points}) > 1:
+        raise UserError("these runs are of several data sets: draw a figure of each")
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for recipe in sorted({tuple(entry[name] for name in RECIPE) for entry in points}, key=str):
+        own = [entry for entry in points if tuple(entry[name] for name in RECIPE) == recipe]
+        lengths = sorted({entry["epochs"] for entry in own})
+        run, _, batch_size, precision = recipe
+        name = f"{run}, batches of {batch_size}, {precision}"
+        found[name] = [[entry for entry in own if entry["epochs"] == length] for length in lengths]
+    return found
+
+
+def mean_minutes(group: list[dict[str, Any]]) -> float:
+    return statistics.fmean(entry["minutes"] for entry in group)
 
 
 def show(points: list[dict[str, Any]]) -> None:
     table = Table(title="MLP probes, quick protocol, test accuracy in %", title_justify="left")
-    for name in ("epochs", "minutes", "seeds", *LAYERS):
-        table.add_column(name, justify="right")
-    for group in grouped(points):
-        cells = []
-        for layer in LAYERS:
-            values = [entry["accuracy"][layer] for entry in group]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.2f}{spread}")
-        minutes = statistics.fmean(entry["minutes"] for entry in group)
-        table.add_row(str(group[0]["epochs"]), f"{minutes:.0f}", str(len(group)), *cells)
-    Console().print(table)
+    for name in ("recipe", "epochs", "minutes", "seeds", *LAYERS):
+        table.add_column(name, justify="left" if name == "recipe" else "right")
+    for recipe, groups in recipes(points).items():
+        for group in groups:
+            cells = []
+            for layer in LAYERS:
+                values = [entry["accuracy"][layer] for entry in group]
+                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.fmean(values):.2f}{spread}")
+            table.add_row(recipe, str(group[0]["epochs"]), f"{mean_minutes(group):.0f}", str(len(group)), *cells)
+    Console(width=120).print(table)
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> Path:
-    figure, (axes,) = plots.figure(width=6.0, height=3.8)
-    groups = grouped(points)
-    minutes = [statistics.fmean(entry["minutes"] for entry in group) for group in groups]
-    row = published_row("table1", points[0]["data"], points[0]["run"]) or {}
+    figure, (axes,) = plots.figure(width=7.0, height=4.2)
+    minutes = sorted({mean_minutes(group) for groups in recipes(points).values() for group in groups})
+    row = published_row("table1", points[0]["data"], "dim_local_infonce") or {}
+    for (recipe, groups), marker in zip(recipes(points).items(), MARKERS, strict=False):
+        x = [mean_minutes(group) for group in groups]
+        axes.plot([], [], color="grey", marker=marker, label=recipe)
+        for layer, colour in COLOURS.items():
+            values = [[entry["accuracy"][layer] for entry in group] for group in groups]
+            axes.plot(x, [statistics.fmean(group) for group in values], marker=marker, color=colour)
+            axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.2, linewidth=0)
     for layer, colour in COLOURS.items():
-        values = [[entry["accuracy"][layer] for entry in group] for group in groups]
-        axes.plot(minutes, [statistics.fmean(group) for group in values], marker="o", color=colour, label=layer)
-        axes.fill_between(minutes, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.2, linewidth=0)
+        axes.plot([], [], color=colour, label=layer)
         if published := row.get(layer):
             axes.axhline(published, color=colour, linestyle="--", linewidth=1)
-    axes.set(xscale="log", xlabel="minutes of training", ylabel="test accuracy in %", title=points[0]["run"])
+    axes.set(xscale="log", xlabel="minutes of training", ylabel="test accuracy in %")
     axes.set_xticks(minutes, [f"{value:.0f}" for value in minutes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(loc="best")
+    axes.legend(loc="lower right", fontsize="small")
     return plots.save(figure, path)
 
 
@@ -104,7 +129,10 @@ def main() -> None:
     known = {entry["checkpoint_sha256"] for entry in new}
     points = [entry for entry in kept if entry["checkpoint_sha256"] not in known] + new
     points.sort(key=lambda entry: (entry["epochs"], entry["seed"]))
-    show(points)
+    try:
+        show(points)
+    except UserError as error:
+        parser.error(str(error))
     if options.json:
         write_json(options.json, {"points": points})
     if options.figure:

@@ -5,7 +5,7 @@
 Each part runs once, with the settings of the protocol. Right before it the ceiling is measured, the best of five 2048^3
 float32 products on the same threads. The arithmetic is PyTorch's count of the products and convolutions that the part
 runs, taken while it runs, which makes parts of many small steps (the MLP probes) a little slower; efficiency =
-arithmetic / seconds / ceiling.
+arithmetic / seconds / ceiling. Factorisations, which SVM and logistic regression also run, are not in PyTorch's count.
 """
 
 import argparse
@@ -26,9 +26,8 @@ from dim.evaluation.battery import EVALUATIONS, PROBES, Task
 from dim.evaluation.features import encode
 from dim.evaluation.progress import bars
 from dim.evaluation.settings import PROTOCOLS
+from dim.networks.encoders import LAYERS
 from dim.release import load_pretrained
-
-LAYERS = ("conv", "fc", "y")
 
 
 def cost(ceiling: Ceiling, action: Callable[[], Any]) -> dict[str, float]:

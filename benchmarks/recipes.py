@@ -5,8 +5,8 @@
 
 Trains DIM(L) with infoNCE on 45,000 of CIFAR's training images and fits the quick protocol's MLP probes on the same
 images, judged on the other 5,000: the test split is never looked at. A recipe is a list of changes to `BASE`; each
-result is kept as soon as it is there, and a recipe that the file holds is not trained again. Minutes are of the
-training alone. Set OMP_NUM_THREADS; minutes compare if the same number of cores was free for each.
+result is kept as soon as it is there, with what made it, and a recipe that the file holds is not trained again. Minutes
+are of the training alone. Set OMP_NUM_THREADS; minutes compare if the same number of cores was free for each.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dim.allocator import keep_memory
 from dim.data import ImageData
@@ -34,6 +33,7 @@ from dim.files import replacing
 from dim.models import DeepInfoMax
 from dim.networks.encoders import LAYERS
 from dim.networks.whitening import whiten
+from dim.provenance import machine, versions
 from dim.reporting.text import with_section
 
 HELD_OUT = 5000
@@ -54,7 +54,6 @@ BASE: dict[str, Any] = {
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
     "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
     "decay": 0.0,  # decoupled weight decay (AdamW) on matrices and filters; a step takes off lr times this
-    "average": 0.0,  # probed are exponential moving averages that keep so much each step; 0: the last weights
     "views": 0,  # 1: codes of one augmented view against maps of another, which is not the paper's
     "precision": "32",  # bf16: products in bfloat16, as with --trainer.precision bf16-mixed
     "seed": 0,
@@ -68,6 +67,8 @@ def parse(text: str) -> dict[str, Any]:
         name, _, value = part.partition("=")
         if name not in BASE or not value:
             raise SystemExit(f"'{part}' is no change: NAME=VALUE with NAME of {', '.join(BASE)}")
+        if name == "precision" and value not in ("32", "bf16"):
+            raise SystemExit(f"'{part}': precision is 32 or bf16")
         changes[name] = type(BASE[name])(value)
     return changes
 
@@ -112,7 +113,6 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
         blocks = list(model.encoder.get_submodule("convs").children())
         whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].spread(2000).images))
     optimiser = make_optimiser(model, recipe)
-    averaged = AveragedModel(model.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe["average"]), use_buffers=True)
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )
@@ -129,15 +129,13 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
             optimiser.zero_grad()
             torch.stack(list(result.losses.values())).sum().backward()
             optimiser.step()
-            if recipe["average"]:
-                averaged.update_parameters(model.encoder)
             if step >= steps - 100 and "local_nats" in result.metrics:
                 nats.append(result.metrics["local_nats"])
             progress.update(bar, advance=1)
     minutes = (time.perf_counter() - start) / 60
     progress.remove_task(bar)
     about = {"minutes": minutes, "steps": steps, "nats": torch.stack(nats).mean().item() if nats else None}
-    return averaged.module if recipe["average"] else model.encoder, about
+    return model.encoder, about
 
 
 def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:
@@ -198,11 +196,12 @@ def main() -> None:
     with Progress() as progress:
         bar = progress.add_task("recipes", total=len(options.recipes))
         for text in options.recipes:
-            done = {(row["changed"], row["epochs"]) for row in rows}
-            if (text, options.epochs) not in done:
+            asked = {"changed": text, "source": options.source, "epochs": options.epochs}
+            if not any(asked.items() <= row.items() for row in rows):
                 encoder, about = train(data, {**BASE, **parse(text)}, options.epochs, progress)
                 accuracy = probe(encoder, data, progress)
-                rows.append({"changed": text, "epochs": options.epochs, **about, "accuracy": accuracy})
+                made_with = {"machine": machine(), "commit": versions()["commit"], "threads": torch.get_num_threads()}
+                rows.append({**asked, **about, "accuracy": accuracy, "made_with": made_with})
                 save(options.json, options, base=BASE, rows=rows)
             progress.advance(bar)
     print_table(rows)

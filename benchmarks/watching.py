@@ -91,7 +91,7 @@ def train(variant: str, pace: InTurn, options: argparse.Namespace, folder: str) 
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    model = DeepInfoMax(alpha=0, beta=1, gamma=0.1, local_critic="dot", local_objective="infonce", units=128)
+    model = DeepInfoMax(alpha=0, beta=1, gamma=0.1, local_critic="dot", local_objective="infonce", units=256)
     trainer.fit(model, datamodule=ImageData(options.source, options.root))
     return pace.seconds[WARM_UP:]
 

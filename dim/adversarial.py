@@ -70,7 +70,7 @@ def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
     With JSD in the non-saturating form of the paper, sp(-D(fake)), which pushes in the same direction.
     """
     if objective is jsd:
-        return softplus(-fake).mean()
+        return softplus(-fake.to(torch.promote_types(fake.dtype, torch.float32))).mean()
     return _between(objective, real, fake)
 
 

@@ -1,5 +1,7 @@
 """`dim fit`, `validate` and `test`: LightningCLI with a folder for each run."""
 
+import importlib
+import inspect
 import logging
 import sys
 import warnings
@@ -123,10 +125,19 @@ class Cli(LightningCLI):
             raise UserError(f"{path} is of a {saved}, the command asks for a {wanted}")
         hparams = checkpoint.get("hyper_parameters", {})
         for name, value in model.init_args.items():
-            if name in hparams and _plain(hparams[name]) != _plain(value):
-                raise UserError(
-                    f"{path} was trained with {name}={hparams[name]}, the command says {value}: make them equal"
-                )
+            # A checkpoint from before an option was there was trained as the option's default does it.
+            was = hparams[name] if name in hparams else self._default(model.class_path, name)
+            if hparams and _plain(was) != _plain(value):
+                raise UserError(f"{path} was trained with {name}={was}, the command says {value}: make them equal")
+
+    @staticmethod
+    def _default(class_path: str, option: str) -> Any:
+        """What a model's option is if nothing is said."""
+        module, _, name = class_path.rpartition(".")
+        for kind in getattr(importlib.import_module(module), name).__mro__:
+            if option in (known := inspect.signature(kind.__init__).parameters):
+                return known[option].default
+        return None
 
     def _refuse_used(self, run: Path) -> None:
         used = (run / CONFIG).exists() or (run / checkpoints.FOLDER).exists()

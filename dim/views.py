@@ -35,12 +35,16 @@ def crop(images: Tensor, numbers: Tensor) -> Tensor:
     side = (SMALLEST_AREA + (1 - SMALLEST_AREA) * area).sqrt()
     stretch = ((2 * aspect - 1) * math.log(ASPECT) / 2).exp()
     width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
-    theta = images.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0] = torch.where(mirrored < 0.5, width, -width)
-    theta[:, 0, 2] = (2 * across - 1) * (1 - width)
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = (2 * down - 1) * (1 - height)
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    pixels = (torch.arange(images.shape[-1], device=images.device) * 2 + 1) / images.shape[-1] - 1
+
+    def places(extent: Tensor, place: Tensor, towards: Tensor) -> Tensor:
+        """Where the pixels of a row or column lie in the image, (N, S) in [-1, 1]."""
+        # Sums and elementwise products alone: autocast would round a product of matrices.
+        return ((2 * place - 1) * (1 - extent))[:, None] + (towards * extent)[:, None] * pixels
+
+    x = places(width, across, torch.where(mirrored < 0.5, 1.0, -1.0))
+    y = places(height, down, torch.ones_like(height))
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

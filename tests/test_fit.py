@@ -162,6 +162,13 @@ def test_a_checkpoint_continues_with_its_own_settings_alone(tmp_path):
         train(tmp_path, *DIM, "--model.learning_rate", "0.5", "--ckpt_path", last)
     with pytest.raises(UserError, match="is of a DeepInfoMax, the command asks for a Supervised"):
         train(tmp_path, "--model", "Supervised", "--ckpt_path", last)
+    # Nor with an option that the checkpoint does not know yet, unless it is left at its default.
+    older = torch.load(last, weights_only=True)
+    del older["hyper_parameters"]["views"]
+    torch.save(older, last)
+    with pytest.raises(UserError, match="trained with views=False, the command says True"):
+        train(tmp_path, *DIM, "--model.views", "true", "--ckpt_path", last)
+    train(tmp_path, *DIM, "--ckpt_path", last)
     # Another run's folder is not overwritten by resuming from a checkpoint that is elsewhere.
     train(tmp_path / "other", *DIM, epochs=1)
     with pytest.raises(UserError, match="already holds a run"):

@@ -112,6 +112,8 @@ def test_bfloat16_keeps_objectives_in_float32():
     batch = Batch(images, torch.zeros(16, dtype=torch.int64), torch.arange(16))
     with torch.autocast("cpu", torch.bfloat16):
         step = model.losses(batch)
-    assert step.losses["local"].dtype == step.losses["global"].dtype == torch.float32
+    assert {name: loss.dtype for name, loss in step.losses.items()} == dict.fromkeys(
+        ("global", "local", "prior", "discriminator"), torch.float32
+    )
     torch.stack(list(step.losses.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

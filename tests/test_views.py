@@ -44,6 +44,34 @@ def test_a_crop_shows_a_part_of_the_image():
 
 
 @pytest.mark.parametrize(
+    ("aspect", "width", "height"), [(0.0, (3 / 4) ** 0.5, (4 / 3) ** 0.5), (1 - 2**-24, (4 / 3) ** 0.5, (3 / 4) ** 0.5)]
+)
+def test_crops_are_wider_or_higher_and_stay_inside(aspect, width, height):
+    place = (torch.arange(32.0) + 0.5) / 32
+    image = torch.stack([place.expand(32, 32), place[:, None].expand(32, 32), torch.zeros(32, 32)])[None]
+    side = SMALLEST_AREA**0.5
+    # Up to the right-hand edge, and up to the lower one, which interpolation does not reach by half a pixel.
+    view = crop(image, rows([0.0, aspect, 1.0, 1.0, 0.0]))[0]
+    across = 1 - side * width + place * side * width
+    down = 1 - side * height + place * side * height
+    torch.testing.assert_close(view[0], across.clamp(max=31.5 / 32).expand(32, 32), atol=1e-5, rtol=0)
+    torch.testing.assert_close(view[1], down.clamp(max=31.5 / 32)[:, None].expand(32, 32), atol=1e-5, rtol=0)
+
+
+def test_a_crop_is_never_larger_than_the_image(photos):
+    wide = crop(photos[:1], rows([1.0, 1 - 2**-24, 0.0, 0.5, 0.0]))
+    middle = crop(photos[:1], rows([1.0, 1 - 2**-24, 1.0, 0.5, 0.0]))
+    torch.testing.assert_close(wide, middle)  # all columns are in it, wherever it was to lie
+
+
+def test_products_in_half_precision_do_not_move_crops(photos):
+    numbers = torch.rand(len(photos), NUMBERS, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        views = random_view(photos, numbers)
+    torch.testing.assert_close(views, random_view(photos, numbers), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
     ("numbers", "expected"),
     [
         ([1.0, 0.5, 0.5, 0.0, 0.9], lambda light: (1.4 * light).clamp(0, 1)),
@@ -52,8 +80,9 @@ def test_a_crop_shows_a_part_of_the_image():
         ([0.5, 0.5, 0.5, 0.9, 0.0], lambda light: grey(light).expand_as(light)),
         ([0.5, 0.0, 0.5, 0.0, 0.9], lambda light: mean_grey(light) + 0.6 * (light - mean_grey(light))),
         ([0.5, 0.5, 0.0, 0.0, 0.9], lambda light: grey(light) + 0.6 * (light - grey(light))),
+        ([0.8, 1.0, 0.2, 0.0, 0.9], lambda light: in_turn(light, 1.24, 1.4, 0.76)),
     ],
-    ids=["brighter", "darker", "colours stay", "grey", "less contrast", "less saturation"],
+    ids=["brighter", "darker", "colours stay", "grey", "less contrast", "less saturation", "all in turn"],
 )
 def test_colours(numbers, expected, photos):
     view = recolour(photos[:1], rows(numbers))
@@ -63,6 +92,12 @@ def test_colours(numbers, expected, photos):
 
 def grey(light):
     return (light * torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def in_turn(light, brightness, contrast, saturation):
+    light = (light * brightness).clamp(0, 1)
+    light = (mean_grey(light) + contrast * (light - mean_grey(light))).clamp(0, 1)
+    return (grey(light) + saturation * (light - grey(light))).clamp(0, 1)
 
 
 def mean_grey(light):

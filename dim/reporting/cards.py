@@ -206,6 +206,10 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
     epochs = config.get("trainer", {}).get("max_epochs")
     if epochs and 0 < epochs < PAPER_EPOCHS and facts.get("data") in ("cifar10", "cifar100"):
         limits.append(f"It was trained for {epochs} epochs, the paper's encoders for {PAPER_EPOCHS}.")
+    if config.get("model", {}).get("init_args", {}).get("views"):
+        limits.append(
+            "It learnt from augmented views, which is not the paper's method: published numbers are of another."
+        )
     if facts["precision"] == "float16":
         limits.append("Weights are rounded to float16; loaded, they are float32.")
     return limits

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 from releases import NAME, a_release
 
 from dim import release
@@ -64,6 +65,16 @@ def test_a_card_says_what_there_is(file):
         assert fact in card, fact
     assert "protocol" not in card  # nothing was measured
     assert "| cost" not in card  # nothing was logged
+
+
+def test_a_card_says_if_the_method_was_not_the_paper_s(file):
+    assert "augmented views" not in cards.card(file)
+    record = json.loads(file.with_suffix(".json").read_text())
+    config = yaml.safe_load(record["metadata"]["training_config"])
+    config["model"]["init_args"]["views"] = True
+    record["metadata"]["training_config"] = yaml.safe_dump(config)
+    file.with_suffix(".json").write_text(json.dumps(record))
+    assert "augmented views, which is not the paper's method" in cards.card(file)
 
 
 def test_numbers_come_with_protocol_and_published_ones(file):
