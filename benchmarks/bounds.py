@@ -24,8 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dim import plots
-from dim.allocator import keep_memory
+from dim import cpu, plots
 from dim.files import write_json
 from dim.mine import MINE
 from dim.mine.estimator import DivergenceError
@@ -162,7 +161,7 @@ def main() -> None:
     parser.add_argument("--json", help="also write the numbers here, and a plot beside them")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_memory()
+    cpu.tune()
     plan = [
         {"bound": bound, "pairs": pairs, "information": information, "seed": seed}
         for pairs in options.pairs

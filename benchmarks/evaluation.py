@@ -19,7 +19,7 @@ from measuring import Ceiling, Counter, save, seconds
 from rich.console import Console
 from rich.table import Table
 
-from dim.allocator import keep_memory
+from dim import cpu
 from dim.data.sources import load_dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Task
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(PROBES), choices=list(EVALUATIONS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    keep_memory()
+    cpu.tune()
     try:
         rows = measure(options)
     except UserError as error:

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
-from dim.allocator import keep_memory
+from dim import cpu
 from dim.data import ImageData
 from dim.data.loader import DeviceLoader, normalise
 from dim.evaluation.features import encode
@@ -189,7 +189,7 @@ def main() -> None:
     options = parser.parse_args()
     for text in options.recipes:
         parse(text)  # before hours are spent on those that come first
-    keep_memory()
+    cpu.tune()
     data = ImageData(options.source, options.root, validation=HELD_OUT)
     data.setup()
     rows = json.loads(options.json.read_text())["rows"] if options.json and options.json.exists() else []

@@ -40,8 +40,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dim import plots
-from dim.allocator import keep_memory
+from dim import cpu, plots
 from dim.models import DeepInfoMax
 from dim.networks.batchnorm import use_union_statistics
 
@@ -64,7 +63,7 @@ def build(units: int, negatives: int | None, side: int) -> DeepInfoMax:
 def run(
     n: int = 64, units: int = 256, negatives: int | None = None, side: int = 32, processes: int = 0
 ) -> dict[str, float]:
-    keep_memory()
+    cpu.tune()
     if processes:
         with tempfile.TemporaryDirectory() as folder:
             multiprocessing.spawn(_process, (processes, n, units, folder), processes)
@@ -79,7 +78,7 @@ def run(
 
 def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None:
     """One of several processes: gradients are averaged as DistributedDataParallel does."""
-    keep_memory()
+    cpu.tune()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
     model, batch = local_dim(units), random_batch(n // processes)

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dim.allocator import keep_memory
+from dim import cpu
 from dim.compiling import compile_parts
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, Model, NoiseAsTargets, Supervised
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.batch = options.batch or ([64] if options.models else [64, 128, 256])
-    keep_memory()
+    cpu.tune()
     rows = []
     if options.models:
         sizes = itertools.product(MODELS, options.batch, options.precision)

@@ -6,8 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from dim import checkpoints, release
-from dim.allocator import keep_memory
+from dim import checkpoints, cpu, release
 from dim.data.sources import ROOT, Source, load_dataset
 from dim.devices import choose_device
 from dim.errors import UserError
@@ -150,7 +149,7 @@ def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:
 
 def run(arguments: list[str]) -> None:
     """Runs `dim evaluate ARGUMENTS`."""
-    keep_memory()
+    cpu.tune()
     parser = ArgumentParser(prog="dim evaluate", exit_on_error=False)
     parser.add_function_arguments(evaluate, as_positional=True)
     options = parser.instantiate(parser.parse_args(arguments))

@@ -15,8 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dim import checkpoints, slurm
-from dim.allocator import keep_memory
+from dim import checkpoints, cpu, slurm
 from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
 from dim.errors import UserError
@@ -91,7 +90,6 @@ class Cli(LightningCLI):
         return Path(self.options.runs) / source / self.options.name
 
     def before_instantiate_classes(self) -> None:
-        keep_memory()
         options, run = self.options, self.run
         if isinstance(options.seed_everything, bool):
             raise UserError("seed_everything must be a number: it decides the order of the images too")
@@ -217,6 +215,7 @@ def _quieten() -> None:
 
 def run(command: str, arguments: list[str]) -> None:
     """Runs `dim COMMAND ARGUMENTS`, COMMAND being one of the trainer's."""
+    cpu.tune()
     _quieten()
     # LightningCLI reads the command line itself, and so do the processes that a multi-device run starts.
     sys.argv = [sys.argv[0], command, *arguments]

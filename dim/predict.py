@@ -9,7 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from safetensors.torch import save
 
-from dim.allocator import keep_memory
+from dim import cpu
 from dim.checkpoints import load_encoder
 from dim.data import folder
 from dim.devices import choose_device
@@ -69,7 +69,7 @@ def write(path: Path, features: dict[str, torch.Tensor], files: list[str]) -> No
 
 def run(arguments: list[str]) -> None:
     """Runs `dim predict ARGUMENTS`."""
-    keep_memory()
+    cpu.tune()
     parser = ArgumentParser(prog="dim predict", exit_on_error=False)
     parser.add_function_arguments(predict, as_positional=True)
     predict(**parser.instantiate(parser.parse_args(arguments)))

@@ -9,8 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
-from dim import plots
-from dim.allocator import keep_memory
+from dim import cpu, plots
 from dim.data.dataset import Dataset, Split
 from dim.data.sources import load_dataset
 from dim.errors import UserError
@@ -231,7 +230,7 @@ def estimated(folder: Path) -> Section:
 
 def run(arguments: list[str]) -> None:
     """Runs `dim report ARGUMENTS`."""
-    keep_memory()
+    cpu.tune()
     parser = ArgumentParser(prog="dim report", exit_on_error=False)
     parser.add_function_arguments(report)
     report(**parser.instantiate(parser.parse_args(arguments)))

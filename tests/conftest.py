@@ -20,7 +20,7 @@ def _seeded():
 @pytest.fixture(autouse=True)
 def _memory_is_given_back(monkeypatch):
     # Hundreds of runs in one process: what each keeps for its next step would add up.
-    monkeypatch.setattr("dim.allocator.platform", SimpleNamespace(libc_ver=lambda: ("", "")))  # nothing is told there
+    monkeypatch.setattr("dim.cpu.platform", SimpleNamespace(libc_ver=lambda: ("", "")))  # nothing is told there
     yield
     gc.collect()
 

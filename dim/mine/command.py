@@ -34,9 +34,9 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"there is no experiment '{name}': one of {', '.join(EXPERIMENTS)}")
     from jsonargparse import ArgumentParser
 
-    from dim.allocator import keep_memory
+    from dim import cpu
 
-    keep_memory()
+    cpu.tune()
     function = getattr(importlib.import_module(f"dim.mine.experiments.{name}"), name)
     parser = ArgumentParser(prog=f"dim mine {name}", exit_on_error=False)
     parser.add_function_arguments(function)
