@@ -6,10 +6,10 @@ The expanded formulation repeats each image's negatives for all of its L = 64 po
 N x L x (1 + (N-1) L) numbers. It is measured twice: as the authors' code lays it out, with a last dimension for the
 number of global vectors (of size 1) behind the classes, for which PyTorch has a slower softmax, and "flat", written as
 sparingly as the idea allows, classes last. Neither has the authors' own-image classes, masked with -10: K is ours.
-Everything else is the same code: encoder, critic, one product for the scores, estimate, memory layout, allocator
-settings, Adam. Each side runs in fresh processes, in turn, so that its peak memory (ru_maxrss) is its own; the table has
-the quickest step of all and the median peak, whole and without what the imports take. The losses of the first step are
-compared.
+Everything else is the same code: encoder, critic, one product for the scores, estimate, memory layout, settings of the
+processor, Adam. Each side runs in fresh processes, in turn, so that its peak memory (ru_maxrss) is its own; the table
+has the quickest step of all and the median peak, whole and without what the imports take. The losses of the first step
+are compared.
 """
 
 import argparse

@@ -25,7 +25,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from measuring import (
-    backward,
     counted_flops,
     in_fresh_process,
     local_dim,
@@ -39,8 +38,11 @@ from measuring import (
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dim import cpu, plots
+from dim.data.loader import Batch
 from dim.models import DeepInfoMax
 from dim.networks.batchnorm import use_union_statistics
 
@@ -76,24 +78,33 @@ def run(
     return {**found, "gflop": counted_flops(model, batch) / 1e9}
 
 
+class Loss(nn.Module):
+    """A model's loss as a forward pass, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: DeepInfoMax) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        return torch.stack(list(self.model.losses(batch).losses.values())).sum()
+
+
 def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None:
-    """One of several processes: gradients are averaged as DistributedDataParallel does."""
+    """One of several processes, trained as Lightning does it, by DistributedDataParallel."""
     cpu.tune()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
     model, batch = local_dim(units), random_batch(n // processes)
     before = peak_gb()
+    loss: nn.Module = Loss(model)
     if processes > 1:
         use_union_statistics(model, cuda=False)
+        loss = DistributedDataParallel(loss)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.5, 0.999), fused=True)
 
     def step() -> None:
         optimiser.zero_grad()
-        backward(model, batch)
-        for parameter in model.parameters():
-            if processes > 1 and parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= processes
+        loss(batch).backward()
         optimiser.step()
 
     step()

@@ -3,8 +3,8 @@
     python benchmarks/watching.py [--root DATA] [--source cifar10] [--steps 400] [--json FILE]
 
 Four trainings of DIM(L) (infoNCE, U = 256, batches of 64, the same loader and fused Adam) take one step each in turn:
-in the loop that anyone would write, by Lightning's trainer unwatched (no logger, no probe), with logs and vital signs at
-the default interval, and with the online probe as well. A step lasts from one batch's start to the next, whatever is
+in the loop that anyone would write, by Lightning's trainer unwatched (no logger, no probe), with logs and vital signs
+at the default interval, and with the online probe as well. A step lasts from one batch's start to the next, whatever is
 done in between, and a machine whose speed drifts slows all alike. Ratios are those of the means over all steps but the
 first, so that what is done only at every 50th counts with its share: `unwatched` against the bare loop, the others
 against `unwatched`. The same ratio in each quarter of the steps tells how far it can be trusted.

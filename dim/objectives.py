@@ -49,13 +49,18 @@ class Objective:
         self._estimate: Callable[..., Tensor] | None = None
         self.takes_baseline = _takes(value, "log_baseline")
         self._take_union = {value} if _takes(value, "union") else set()
+        self._estimate_takes_value = False
 
     def __repr__(self) -> str:
         return f"<objective {self.name}>"
 
     def estimator(self, estimate: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """Decorator: `estimate` is what this objective reports, in nats."""
+        """Decorator: `estimate` is what this objective reports, in nats.
+
+        It takes the scores, or, if its first parameter is called `value`, the objective's value and the negatives.
+        """
         self._estimate = estimate
+        self._estimate_takes_value = _takes(estimate, "value")
         if _takes(estimate, "union"):
             self._take_union.add(estimate)
         return estimate
@@ -90,11 +95,22 @@ class Objective:
         return self._call(self._value, (positive, negative, log_baseline), union)
 
     def estimate(
-        self, positive: Tensor, negative: Tensor, log_baseline: Tensor | None = None, union: bool = False
+        self,
+        positive: Tensor,
+        negative: Tensor,
+        log_baseline: Tensor | None = None,
+        union: bool = False,
+        value: Tensor | None = None,
     ) -> Tensor | None:
-        """Mutual information in nats, or None where the objective does not estimate it."""
+        """Mutual information in nats, or None where the objective does not estimate it.
+
+        `value` is the objective itself of the same scores, where it is known: bounds need no second look at them.
+        """
         if self._estimate is None:
             return None
+        if self._estimate_takes_value:
+            value = self(positive, negative, log_baseline, union) if value is None else value
+            return self._estimate(value, negative)
         return self._call(self._estimate, (positive, negative, log_baseline), union)
 
 
@@ -120,7 +136,12 @@ def dv(positive: Tensor, negative: Tensor, union: bool = False) -> Tensor:
     return positive.mean() - log_mean_exp(negative, union)
 
 
-dv.estimator(dv._value)
+def is_its_value(value: Tensor, negative: Tensor) -> Tensor:
+    """The estimate of objectives that are bounds in nats themselves."""
+    return value
+
+
+dv.estimator(is_its_value)
 
 
 @objective
@@ -140,9 +161,9 @@ def infonce(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 @infonce.estimator
-def _(positive: Tensor, negative: Tensor) -> Tensor:
+def _(value: Tensor, negative: Tensor) -> Tensor:
     # A lower bound that cannot exceed the logarithm of the number of classes.
-    return infonce._value(positive, negative) + math.log(1 + negative.shape[1])
+    return value + math.log(1 + negative.shape[1])
 
 
 @objective
@@ -151,7 +172,7 @@ def nwj(positive: Tensor, negative: Tensor) -> Tensor:
     return positive.mean() - (negative - 1).exp().mean()
 
 
-nwj.estimator(nwj._value)
+nwj.estimator(is_its_value)
 
 
 @objective
@@ -160,7 +181,7 @@ def kl(positive: Tensor, negative: Tensor) -> Tensor:
     return nwj._value(positive, negative)
 
 
-kl.estimator(kl._value)
+kl.estimator(is_its_value)
 
 
 @objective
@@ -187,7 +208,7 @@ def tuba(positive: Tensor, negative: Tensor, log_baseline: Tensor) -> Tensor:
     return 1 + (positive - log_baseline).mean() - (negative - log_baseline).exp().mean()
 
 
-tuba.estimator(tuba._value)
+tuba.estimator(is_its_value)
 
 INTERPOLATION = 0.5
 """Weight of the batch's own average in `interpolated`: 1 is infoNCE's normaliser, 0 is TUBA's baseline."""
@@ -214,7 +235,7 @@ def interpolated(positive: Tensor, negative: Tensor, log_baseline: Tensor) -> Te
     return 1 + positives.mean() - (mean - log_mixture(mean)).exp().mean()
 
 
-interpolated.estimator(interpolated._value)
+interpolated.estimator(is_its_value)
 
 
 @objective

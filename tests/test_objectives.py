@@ -110,6 +110,7 @@ def test_estimate_is_the_definition_s_or_none(name):
         assert estimate is None
     else:
         torch.testing.assert_close(estimate, ESTIMATES[name](*given), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(objective.estimate(*given, value=objective(*given)), estimate, rtol=0, atol=0)
 
 
 def test_infonce_is_the_full_softmax_over_one_positive_and_all_negatives():

@@ -181,7 +181,7 @@ class DeepInfoMax(Model):
             baseline = self.baselines[part](rows).repeat_interleave(len(scores.positive) // len(rows), 0)
         value = objective(*scores, baseline, union=self.union)
         with torch.no_grad():
-            estimate = objective.estimate(*scores, baseline, union=self.union)
+            estimate = objective.estimate(*scores, baseline, union=self.union, value=value.detach())
         if estimate is None:
             return value, {}
         # infoNCE's limit, and about as much as the pairs of one batch can certify by any bound.

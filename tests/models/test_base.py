@@ -10,7 +10,7 @@ from dim.models import Supervised
 
 
 def attach(model, folder, step=0, every=50):
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step, _batches_that_stepped=step))
     about = {"default_root_dir": str(folder), "is_global_zero": True, "current_epoch": 2}
     model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every, **about)
     model._fabric = None
@@ -25,6 +25,18 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_images(tmp_path):
         model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))}, indices)
     kept = json.loads((tmp_path / "not-finite.json").read_text())
     assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": [5, 3]}
+
+
+@pytest.mark.parametrize(("every", "shown"), [(4, {0, 3, 7, 9}), (0, {0, 9}), (1, set(range(10)))])
+def test_steps_are_logged_where_anyone_sees_it(every, shown, batch, tmp_path, monkeypatch):
+    model = Supervised()
+    logged = set()
+    for step in range(10):
+        attach(model, tmp_path, step, every)
+        model.trainer.num_training_batches = 10
+        monkeypatch.setattr(model, "_log", lambda *_, step=step: logged.add(step))
+        model.training_step(batch, step)
+    assert logged == shown
 
 
 def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written(tmp_path):
