@@ -165,13 +165,14 @@ class PlainProgress(Callback):
 
     def __init__(self) -> None:
         self._start = self._printed = time.monotonic()
-        self._first_step = 0
+        self._batches = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = self._printed = time.monotonic()
-        self._first_step = trainer.global_step
+        self._batches = 0  # of this session: a resumed epoch has others behind it
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._batches += 1
         if time.monotonic() - self._printed > self.SECONDS:
             self._print(trainer)
 
@@ -182,7 +183,7 @@ class PlainProgress(Callback):
         if not trainer.is_global_zero:
             return
         self._printed = time.monotonic()
-        steps, seconds = trainer.global_step - self._first_step, self._printed - self._start
+        speed = self._batches / max(self._printed - self._start, 1e-9)
         batch = f"{trainer.fit_loop.epoch_loop.batch_progress.current.ready}/{trainer.num_training_batches}"
         losses = "  ".join(
             f"{name.removeprefix('train/')} {float(value):.4g}"
@@ -191,6 +192,6 @@ class PlainProgress(Callback):
         )
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or '?'}  batch {batch}  "
-            f"{steps / max(seconds, 1e-9):.2f} steps/s  {losses}",
+            f"{speed:.2f} batches/s  {losses}",
             flush=True,
         )

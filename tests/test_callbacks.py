@@ -73,7 +73,10 @@ def test_a_line_says_where_the_run_is(capsys):
         callback_metrics={"train/loss": 1.25, "probe/y": 0.5},
         fit_loop=SimpleNamespace(epoch_loop=current),
     )
-    PlainProgress().on_train_epoch_end(trainer, None)
+    progress = PlainProgress()
+    progress.on_train_epoch_start(trainer, None)
+    progress._start -= 10  # seconds ago; only one batch since, the others were another session's
+    progress.on_train_batch_end(trainer)
+    progress.on_train_epoch_end(trainer, None)
     line = capsys.readouterr().out
-    assert line.startswith("epoch 2/4  batch 3/10  ")
-    assert line.endswith("steps/s  loss 1.25\n")
+    assert line == "epoch 2/4  batch 3/10  0.10 batches/s  loss 1.25\n"
