@@ -1,6 +1,6 @@
 """infoNCE here against the expanded one that people know: whole steps, time and peak memory.
 
-    python benchmarks/expanded.py [--units 256 2048] [--batch 64 256] [--json FILE]
+    python benchmarks/expanded.py [--units 256 2048] [--batch 64 256] [--precision bf16] [--json FILE]
 
 The expanded formulation repeats each image's negatives for all of its L = 64 positives, so that a log-softmax runs over
 N x L x (1 + (N-1) L) numbers. It is measured twice: as the authors' code lays it out, with a last dimension for the
@@ -45,14 +45,14 @@ def flat(positive: Tensor, negative: Tensor) -> Tensor:
 FORMULATIONS = {"ours": None, "expanded": expanded, "flat": flat}
 
 
-def run(units: int, n: int, formulation: str, repeat: int) -> dict[str, float]:
+def run(units: int, n: int, formulation: str, repeat: int, precision: str) -> dict[str, float]:
     cpu.tune()
     imports = peak_gb()
     model = local_dim(units)
     if definition := FORMULATIONS[formulation]:
         model.objectives["local"] = Objective(definition)
         model.objectives["local"].estimator(infonce._estimate)
-    step = stepper(model, random_batch(n))
+    step = stepper(model, random_batch(n), precision)
     loss = float(step())
     quickest = min(seconds(step) for _ in range(repeat))
     return {"loss": loss, "seconds": quickest, "peak_gb": peak_gb(), "own_gb": peak_gb() - imports}
@@ -82,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, nargs="*", default=[256, 2048])
     parser.add_argument("--batch", type=int, nargs="*", default=[64, 256])
+    parser.add_argument("--precision", default="32", choices=("32", "bf16"))
     parser.add_argument("--repeat", type=int, default=3, help="steps of a process")
     parser.add_argument("--rounds", type=int, default=2, help="processes for each side")
     parser.add_argument("--json", type=Path)
@@ -95,10 +96,11 @@ def main() -> None:
             for turn in range(options.rounds):
                 for name in list(found) if turn % 2 else reversed(found):
                     task = {"units": units, "n": n, "formulation": name, "repeat": options.repeat}
+                    task["precision"] = options.precision
                     found[name].append(in_fresh_process(__file__, **task))
                     progress.advance(bar)
             rows += compare(units, n, found)
-    table = Table(title=f"{torch.get_num_threads()} threads", title_justify="left")
+    table = Table(title=f"{torch.get_num_threads()} threads, precision {options.precision}", title_justify="left")
     for name in (
         "U",
         "N",
