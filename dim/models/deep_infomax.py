@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dim import adversarial, distributed
 from dim.adversarial import Prior
+from dim.augmentation import NUMBERS, random_view
 from dim.contrast import code_vectors, contrast
 from dim.data.loader import Batch
 from dim.errors import UserError
@@ -22,7 +23,6 @@ from dim.networks.critics import (
 from dim.networks.discriminators import CodeDiscriminator
 from dim.objectives import OBJECTIVES, ObjectiveName
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
-from dim.views import NUMBERS, random_view
 
 CriticName = Literal["concat", "dot"]
 
@@ -60,7 +60,7 @@ class DeepInfoMax(Model):
         coordinates: also predict where a position lies, on its own or relative to another (table 5).
         occlusion: hide a part of the image from the code, but not from the maps (table 5).
         views: score the code of one random view of an image against the map of another view, and the other way round,
-            instead of both from the image as it is. Not the paper's (dim/views.py).
+            instead of both from the image as it is. Not the paper's (dim/augmentation.py).
     """
 
     takes_global_map = True

@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
+from dim.augmentation import NUMBERS, random_view
 from dim.contrast import contrast
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models import DeepInfoMax
 from dim.objectives import infonce
-from dim.views import NUMBERS, random_view
 
 SMALL = {"units": 32, "width": 32, "code_size": 16}
 

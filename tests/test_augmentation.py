@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from dim.views import NUMBERS, SMALLEST_AREA, crop, random_view, recolour
+from dim.augmentation import NUMBERS, SMALLEST_AREA, crop, random_view, recolour
 
 # Area, aspect, places and mirroring of a crop that is the whole image; colours that stay.
 WHOLE, AS_IT_IS = [1.0, 0.5, 0.5, 0.5, 0.0], [0.5, 0.5, 0.5, 0.9, 0.9]
