@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import Ceiling, Counter, save, seconds
+from measuring import Ceiling, save, seconds
 from rich.console import Console
 from rich.table import Table
+from stepping import Counter
 
 from dim import cpu
 from dim.data.sources import load_dataset

@@ -24,20 +24,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from measuring import (
-    counted_flops,
-    in_fresh_process,
-    local_dim,
-    parse_or_run,
-    peak_gb,
-    random_batch,
-    save,
-    seconds,
-    stepper,
-)
+from measuring import in_fresh_process, parse_or_run, peak_gb, save, seconds
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from stepping import counted_flops, local_dim, random_batch, stepper
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

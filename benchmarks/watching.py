@@ -24,12 +24,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from measuring import local_dim, save
+from measuring import save
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from stepping import local_dim
 
 from dim import cpu
 from dim.data import ImageData

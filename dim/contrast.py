@@ -5,10 +5,11 @@ other image of the batch, the batches of all processes together when `union` is 
 the negatives.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from dim import distributed
 from dim.devices import to_device
@@ -74,16 +75,52 @@ def all_scores(critic: Critic, queries: Tensor, keys: Tensor, union: bool) -> Te
 
 def _all_pairs(scores: Tensor, rows: int, start: int) -> Scores:
     """Splits (N G, M, L), image i's own map in column start + i, other columns staying in order."""
-    images = scores.shape[1]
     table = scores.unflatten(0, (rows, -1)).transpose(1, 2)  # (N, M, G, L)
-    square = table[:, start : start + rows]
-    # Without its first entry, a flattened square matrix has the diagonal at the end of each row of N + 1.
-    others = square.flatten(0, 1)[1:].unflatten(0, (rows - 1, rows + 1))[:, :-1]
-    negative = others.reshape(rows, rows - 1, *square.shape[2:])
-    if images > rows:
-        negative = torch.cat([table[:, :start], negative, table[:, start + rows :]], 1)
-    positive = square.diagonal().movedim(-1, 0)
-    return Scores(positive.flatten(0, 1), negative.transpose(1, 2).flatten(2).flatten(0, 1))
+    own, others = _Split.apply(table, start)
+    return Scores(own.flatten(0, 1), others.transpose(1, 2).flatten(2).flatten(0, 1))
+
+
+class _Split(torch.autograd.Function):
+    """(N, M, ...) -> (N, ...), column start + i of each row i, and (N, M-1, ...), all other columns in order.
+
+    Slices would do, but the gradient of each is an array of zeros with a part filled in, and their sum: several passes
+    over what is the largest array of a step. Here the gradient is written once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        ctx.start = start
+        rows, columns = table.shape[:2]
+        others = table.new_empty(rows, columns - 1, *table.shape[2:])
+        own, pairs = _parts(table.contiguous(), others, start)
+        for source, target in pairs:
+            target.copy_(source)
+        return own.clone(), others
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, own: Tensor, others: Tensor) -> tuple[Tensor, None]:
+        rows, columns = others.shape[0], others.shape[1] + 1
+        table = others.new_empty(rows, columns, *others.shape[2:])
+        place, pairs = _parts(table, others, ctx.start)
+        place.copy_(own)
+        for target, source in pairs:
+            target.copy_(source)
+        return table, None
+
+
+def _parts(table: Tensor, others: Tensor, start: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """The view of a contiguous table's own columns, and pairs of views of table and others that hold the same."""
+    rows, columns = table.shape[:2]
+    flat, rest = table.flatten(0, 1), others.flatten(0, 1)
+    # In row-major order, own columns are M + 1 apart, with M others in between.
+    last, between = start + (rows - 1) * (columns + 1), (rows - 1) * columns
+    middle = flat[start:last].unflatten(0, (rows - 1, columns + 1))[:, 1:]
+    return flat[start :: columns + 1], [
+        (flat[:start], rest[:start]),
+        (middle, rest[start : start + between].unflatten(0, (rows - 1, columns))),
+        (flat[last + 1 :], rest[start + between :]),
+    ]
 
 
 def _shifts(positions: int, images: int, k: int, generator: torch.Generator | None) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dim.contrast import contrast
+from dim.contrast import _all_pairs, contrast
 from dim.networks.critics import GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic
 
 N, Y = 5, 16
@@ -28,6 +28,31 @@ def test_positives_are_the_own_image_s_and_negatives_all_others(cls):
         torch.testing.assert_close(scores.positive[i], pairs[i, i])
         others = torch.cat([pairs[i, j] for j in range(N) if j != i])
         torch.testing.assert_close(scores.negative[i].sort().values, others.sort().values)
+
+
+@pytest.mark.parametrize(
+    ("rows", "images", "start", "vectors"), [(4, 4, 0, 1), (3, 3, 0, 2), (2, 6, 2, 1), (2, 6, 4, 3), (1, 3, 1, 1)]
+)
+def test_all_pairs_and_their_gradients_are_those_of_plain_indexing(rows, images, start, vectors):
+    """Rows of one process among the images of several, with one or several global vectors an image."""
+    torch.manual_seed(0)
+    scores = torch.randn(rows * vectors, images, 2, dtype=torch.float64, requires_grad=True)
+    own = [start + row // vectors for row in range(rows * vectors)]
+    kept = [[image for image in range(images) if image != column] for column in own]
+    expected = (
+        torch.stack([scores[row, column] for row, column in enumerate(own)]),
+        torch.stack([scores[row, columns].flatten() for row, columns in enumerate(kept)]),
+    )
+    found = _all_pairs(scores, rows, start)
+    weights = [torch.randn_like(part) for part in expected]
+    for part, right in zip(found, expected, strict=True):
+        assert torch.equal(part, right)
+    gradients = [
+        torch.autograd.grad(sum((w * part.exp()).sum() for w, part in zip(weights, parts, strict=True)), scores)[0]
+        for parts in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)
+    assert torch.autograd.gradcheck(lambda table: _all_pairs(table, rows, start), scores)
 
 
 @pytest.mark.parametrize("cls", ALL)
