@@ -10,7 +10,8 @@ fitted in the same way to the floating-point operations that PyTorch counts in t
 * width U: infoNCE, dot critic, N = 64; from the encoder's constant to the critic's U^2;
 * negatives K: JSD, concatenation critic of 128 units, N = 64; from a constant to K;
 * image side: N = 64, U = 256; the 64x64 encoder has one layer more;
-* processes: 64 images in all on 1 and on 2 gloo processes of one thread each, negatives from both.
+* processes: 64 images in all on 1 and on 2 gloo processes of one thread each, negatives and batch statistics from both;
+  for two also the median with less and less shared, which says where their time goes.
 """
 
 import argparse
@@ -45,6 +46,9 @@ PLAN: dict[str, list[dict[str, Any]]] = {
     "processes": [{"processes": processes} for processes in (1, 2)],
 }
 
+SHARES = ("nothing", "gradients", "all")
+"""What two processes share: all is gradients, batch statistics and negatives."""
+
 
 def build(units: int, negatives: int | None, side: int) -> DeepInfoMax:
     if negatives:
@@ -54,12 +58,12 @@ def build(units: int, negatives: int | None, side: int) -> DeepInfoMax:
 
 
 def run(
-    n: int = 64, units: int = 256, negatives: int | None = None, side: int = 32, processes: int = 0
+    n: int = 64, units: int = 256, negatives: int | None = None, side: int = 32, processes: int = 0, share: str = "all"
 ) -> dict[str, float]:
     cpu.tune()
     if processes:
         with tempfile.TemporaryDirectory() as folder:
-            multiprocessing.spawn(_process, (processes, n, units, folder), processes)
+            multiprocessing.spawn(_process, (processes, n, units, folder, share), processes)
             return json.loads((Path(folder) / "result").read_text())
     model, batch = build(units, negatives, side), random_batch(n, side)
     before = peak_gb()
@@ -80,16 +84,17 @@ class Loss(nn.Module):
         return torch.stack(list(self.model.losses(batch).losses.values())).sum()
 
 
-def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None:
+def _process(rank: int, processes: int, n: int, units: int, folder: str, share: str) -> None:
     """One of several processes, trained as Lightning does it, by DistributedDataParallel."""
     cpu.tune()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
-    model, batch = local_dim(units), random_batch(n // processes)
+    model, batch = local_dim(units, gather_negatives=share == "all"), random_batch(n // processes)
     before = peak_gb()
-    loss: nn.Module = Loss(model)
-    if processes > 1:
+    if share == "all" and processes > 1:
         use_union_statistics(model, cuda=False)
+    loss: nn.Module = Loss(model)
+    if share != "nothing" and processes > 1:
         loss = DistributedDataParallel(loss)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.5, 0.999), fused=True)
 
@@ -99,7 +104,8 @@ def _process(rank: int, processes: int, n: int, units: int, folder: str) -> None
         optimiser.step()
 
     step()
-    found = {"seconds": min(seconds(step) for _ in range(3)), "gb": peak_gb() - before}
+    times = sorted(seconds(step) for _ in range(15))
+    found = {"seconds": times[0], "median": times[len(times) // 2], "gb": peak_gb() - before}
     found["gflop"] = counted_flops(model, batch) / 1e9  # of its share of the images, encoded and scored against all
     if rank == 0:
         (Path(folder) / "result").write_text(json.dumps(found))
@@ -156,9 +162,24 @@ def main() -> None:
             last = [f"{fitted[key]:.2f}" for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
             table.add_row(name if point is points[0] else "", str(point["value"]), *numbers, *last)
     Console(width=100).print(table)
+    shared = {}
+    if "processes" in options.only:
+        table = Table(title="a step of 64 images, one thread a process", title_justify="left")
+        for name in ("processes", "share", "quickest, s", "median, s"):
+            table.add_column(name, justify="right")
+        for processes, share in track([(1, "all"), *((2, share) for share in SHARES)], "shares"):
+            found = shared[f"{processes}, {share}"] = in_fresh_process(__file__, processes=processes, share=share)
+            table.add_row(str(processes), share, f"{found['seconds']:.3f}", f"{found['median']:.3f}")
+        Console(width=100).print(table)
     if options.figure:
         print(draw(results, options.figure))
-    save(options.json, options, results=results, exponents={name: fits(points) for name, points in results.items()})
+    save(
+        options.json,
+        options,
+        results=results,
+        shared=shared,
+        exponents={name: fits(points) for name, points in results.items()},
+    )
 
 
 if __name__ == "__main__":

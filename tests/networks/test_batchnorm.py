@@ -19,6 +19,8 @@ def test_alone_it_is_batch_norm(shape):
     first.sin().sum().backward()
     second.sin().sum().backward()
     torch.testing.assert_close(b.grad, a.grad)
+    for own, its in zip(union.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, its.grad)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(union.state_dict()[name], value)
     torch.testing.assert_close(union.eval()(b), plain.eval()(a))
