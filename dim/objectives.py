@@ -16,10 +16,11 @@ Sources: Hjelm et al. 2019, section 3; Nowozin et al. 2016, table 6; Poole et al
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from dim import distributed
@@ -121,9 +122,25 @@ def objective(value: Callable[..., Tensor]) -> Objective:
     return made
 
 
+class _LogSumExp(torch.autograd.Function):
+    """(N, K) -> (N, 1); its way back makes one array of the scores' size where autograd's own makes three."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        total = scores.logsumexp(1, keepdim=True)
+        ctx.save_for_backward(scores, total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        scores, total = ctx.saved_tensors
+        return (scores - total).exp_().mul_(gradient)
+
+
 def log_mean_exp(scores: Tensor, union: bool = False) -> Tensor:
     """log of the mean of e^scores over all entries; with `union`, over those of all processes."""
-    total = scores.flatten().logsumexp(0)
+    total = _LogSumExp.apply(scores.reshape(1, -1)).squeeze()
     if union:
         total = distributed.gather(total[None]).logsumexp(0)
     count = scores.numel() * (distributed.size() if union else 1)
@@ -156,7 +173,7 @@ def infonce(positive: Tensor, negative: Tensor) -> Tensor:
 
     The positives of a row share one log-sum-exp, so that nothing larger than the scores is built.
     """
-    others = negative.logsumexp(1, keepdim=True)
+    others = _LogSumExp.apply(negative)
     return (positive - torch.logaddexp(positive, others)).mean()
 
 

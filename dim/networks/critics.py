@@ -83,7 +83,7 @@ class EncodeBlock(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         flat = rows.reshape(-1, rows.shape[-1])
         hidden = functional.relu(self.bn(self.expand(flat)), inplace=True)
-        out = self.norm(self.project(hidden) + self.shortcut(flat))
+        out = self.norm(self.project(hidden).add_(self.shortcut(flat)))
         return out.view(*rows.shape[:-1], -1)
 
 
