@@ -97,6 +97,7 @@ def stepper(units: int, n: int, formulation: str, precision: str) -> Callable[[]
 
 def run(units: int, n: int, formulation: str, repeat: int, precision: str) -> dict[str, float]:
     cpu.tune()
+    torch.optim.Adam([torch.zeros(1)])  # the first optimiser imports more of PyTorch
     imports = peak_gb()
     step = stepper(units, n, formulation, precision)
     loss = step()

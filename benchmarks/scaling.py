@@ -11,7 +11,8 @@ fitted in the same way to the floating-point operations that PyTorch counts in t
 * negatives K: JSD, concatenation critic of 128 units, N = 64; from a constant to K;
 * image side: N = 64, U = 256; the 64x64 encoder has one layer more;
 * processes: 64 images in all on 1 and on 2 gloo processes of one thread each, negatives and batch statistics from both;
-  for two also the median with less and less shared, which says where their time goes.
+  a second table has two processes that share nothing, gradients, also batch statistics, and all of it, quickest and
+  median of 15 steps.
 """
 
 import argparse
@@ -46,8 +47,8 @@ PLAN: dict[str, list[dict[str, Any]]] = {
     "processes": [{"processes": processes} for processes in (1, 2)],
 }
 
-SHARES = ("nothing", "gradients", "all")
-"""What two processes share: all is gradients, batch statistics and negatives."""
+SHARES = ("nothing", "gradients", "statistics", "all")
+"""What two processes share, each with what stands before it; all is with negatives."""
 
 
 def build(units: int, negatives: int | None, side: int) -> DeepInfoMax:
@@ -91,7 +92,7 @@ def _process(rank: int, processes: int, n: int, units: int, folder: str, share: 
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
     model, batch = local_dim(units, gather_negatives=share == "all"), random_batch(n // processes)
     before = peak_gb()
-    if share == "all" and processes > 1:
+    if share in ("statistics", "all") and processes > 1:
         use_union_statistics(model, cuda=False)
     loss: nn.Module = Loss(model)
     if share != "nothing" and processes > 1:
@@ -162,14 +163,17 @@ def main() -> None:
             last = [f"{fitted[key]:.2f}" for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
             table.add_row(name if point is points[0] else "", str(point["value"]), *numbers, *last)
     Console(width=100).print(table)
-    shared = {}
+    shared: dict[str, dict[str, float]] = {}
     if "processes" in options.only:
+        one, two = results["processes"]
+        for share in track(SHARES[:-1], "shares"):
+            shared[f"2, sharing {share}"] = in_fresh_process(__file__, processes=2, share=share)
+        shared = {"1": one, **shared, "2, sharing all": two}
         table = Table(title="a step of 64 images, one thread a process", title_justify="left")
-        for name in ("processes", "share", "quickest, s", "median, s"):
+        for name in ("processes", "quickest, s", "median, s"):
             table.add_column(name, justify="right")
-        for processes, share in track([(1, "all"), *((2, share) for share in SHARES)], "shares"):
-            found = shared[f"{processes}, {share}"] = in_fresh_process(__file__, processes=processes, share=share)
-            table.add_row(str(processes), share, f"{found['seconds']:.3f}", f"{found['median']:.3f}")
+        for name, found in shared.items():
+            table.add_row(name, f"{found['seconds']:.3f}", f"{found['median']:.3f}")
         Console(width=100).print(table)
     if options.figure:
         print(draw(results, options.figure))

@@ -1,4 +1,4 @@
-"""Collectives whose backward pass is exact.
+"""Collectives; `gather` and `exchange` have an exact backward pass.
 
 A loss that is averaged over processes by DistributedDataParallel comes out right only if what a process gave to
 the others brings its gradient back summed over them; an all-gather without a backward divides it by their number.
@@ -34,10 +34,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
         start = rank() * ctx.rows
-        return gradient[start : start + ctx.rows]
+        return total(gradient)[start : start + ctx.rows]
 
 
 class _Exchange(torch.autograd.Function):
@@ -55,21 +53,6 @@ class _Exchange(torch.autograd.Function):
         return returned
 
 
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        total = local.contiguous().clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient
-
-
 def gather(local: Tensor) -> Tensor:
     """(N, ...) of each process -> (W*N, ...), in the order of ranks, on all of them."""
     return _Gather.apply(local) if size() > 1 else local
@@ -81,5 +64,9 @@ def exchange(blocks: Tensor) -> Tensor:
 
 
 def total(local: Tensor) -> Tensor:
-    """The sum over processes, on all of them."""
-    return _Sum.apply(local) if size() > 1 else local
+    """The sum over processes, on all of them; no gradient goes back through it."""
+    if size() == 1:
+        return local.detach()
+    summed = local.detach().contiguous().clone()
+    dist.all_reduce(summed)
+    return summed

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from dim import distributed
@@ -132,9 +131,10 @@ class _LogSumExp(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         scores, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return (scores - total).exp() * gradient
         return (scores - total).exp_().mul_(gradient)
 
 
@@ -246,9 +246,9 @@ def interpolated(positive: Tensor, negative: Tensor, log_baseline: Tensor) -> Te
     def log_mixture(log_mean: Tensor) -> Tensor:
         return torch.logaddexp(math.log(INTERPOLATION) + log_mean, own)
 
-    others = negative[:, 1:].logsumexp(1, keepdim=True)
+    others = _LogSumExp.apply(negative[:, 1:])
     positives = positive - log_mixture(torch.logaddexp(positive, others) - log_k)
-    mean = negative.logsumexp(1, keepdim=True) - log_k
+    mean = _LogSumExp.apply(negative) - log_k
     return 1 + positives.mean() - (mean - log_mixture(mean)).exp().mean()
 
 

@@ -101,6 +101,18 @@ def test_value_and_gradient_are_the_definition_s(name):
         torch.testing.assert_close(gradient, reference, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["dv", "infonce", "interpolated"])
+def test_log_sum_exps_can_be_differentiated_twice(name):
+    given = arguments(OBJECTIVES[name])
+    seconds = []
+    for function in (OBJECTIVES[name], DEFINITIONS[name]):
+        gradients = torch.autograd.grad(function(*given), given, create_graph=True)
+        penalty = sum(gradient.square().sum() for gradient in gradients)
+        seconds.append(torch.autograd.grad(penalty, given[1])[0])
+    torch.testing.assert_close(*seconds, rtol=1e-9, atol=1e-12)
+    assert seconds[0].abs().max() > 1e-6
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_estimate_is_the_definition_s_or_none(name):
     objective = OBJECTIVES[name]

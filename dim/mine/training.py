@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dim.mine.inputs import Pairs
 from dim.mine.networks import StatisticsNetwork
-from dim.objectives import Objective, dv
+from dim.objectives import Objective, dv, log_mean_exp
 
 Sampler = Callable[[int, torch.Generator], Pairs]
 """`sampler(n, generator)` draws n fresh pairs."""
@@ -103,7 +103,7 @@ def loss(objective: Objective, scores: Scores, average: MovingAverage) -> Tensor
     """What a step minimises: minus the objective; for DV the form whose gradient divides by the moving average."""
     if objective is not dv:
         return -objective(scores.positive, scores.negative, scores.log_baseline)
-    log_mean = scores.negative.flatten().logsumexp(0) - math.log(scores.negative.numel())
+    log_mean = log_mean_exp(scores.negative)
     log_average = average.update(log_mean.detach())
     return -(scores.positive.mean() - (log_mean - log_average).exp())
 
