@@ -46,6 +46,8 @@ class Model(pl.LightningModule):
         code_size: numbers in the code Y.
         learning_rate: of Adam.
         betas: of Adam.
+        weight_decay: decoupled weight decay (AdamW): each step takes the learning rate times this off matrices and
+            filters, as a share of them. The paper has none; long trainings gain from it (docs/recipe.md).
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
         warmup_steps: steps over which the learning rate rises linearly to its value.
         whitening: the first convolution starts from the principal directions of image patches instead of at random.
@@ -61,12 +63,18 @@ class Model(pl.LightningModule):
         code_size: int = 64,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
         warmup_steps: int = 0,
         whitening: bool = False,
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
+        if not 0 <= weight_decay * learning_rate < 1:
+            raise UserError(
+                f"weight_decay is {weight_decay}: it must not be negative, nor take off whole weights at a step "
+                f"(learning rate {learning_rate})"
+            )
         self.save_hyperparameters()
         self.encoder = build_encoder(encoder, code_size)
         self.encoder.to(memory_format=torch.channels_last)
@@ -229,8 +237,8 @@ class Model(pl.LightningModule):
         self.stop_if_not_finite()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(
-            self.parameters(),
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             # Lightning cannot clip gradients for a fused optimiser under mixed precision.
@@ -238,6 +246,15 @@ class Model(pl.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
+        decay = self.hparams["weight_decay"]
+        if not decay:
+            return [{"params": list(self.parameters()), "weight_decay": 0.0}]
+        matrices = [weight for weight in self.parameters() if weight.ndim > 1]
+        vectors = [weight for weight in self.parameters() if weight.ndim <= 1]
+        return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, relative to the highest."""

@@ -104,3 +104,22 @@ def test_hyper_parameters_are_plain_and_complete():
     assert hparams["learning_rate"] == 0.5
     assert hparams["encoder"] == "conv32"
     assert all(isinstance(v, int | float | str | tuple | bool) for v in hparams.values())
+
+
+@pytest.mark.parametrize(("decay", "kept"), [(0.0, 1.0), (0.5, 0.95)])
+def test_weight_decay_shrinks_matrices_and_filters_alone(decay, kept, tmp_path):
+    model = attach(Supervised(learning_rate=0.1, weight_decay=decay), tmp_path)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    optimizer = model.configure_optimizers()["optimizer"]
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.detach(), before[name] * (kept if weight.ndim > 1 else 1.0))
+    assert {before[name].ndim for name in before} == {1, 2, 4}
+
+
+@pytest.mark.parametrize("decay", [-0.1, 10.0, float("nan")])
+def test_a_decay_that_is_negative_or_takes_off_everything_is_refused(decay):
+    with pytest.raises(UserError, match="weight_decay is"):
+        Supervised(learning_rate=0.1, weight_decay=decay)
