@@ -110,7 +110,7 @@ def evaluate(
     path = Path(output) if output else checkpoints.home(file) / name
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
     with bars() as progress:
-        results = run_protocol(
+        run_protocol(
             encoder,
             dataset,
             results_file,
@@ -127,7 +127,7 @@ def evaluate(
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
     # A run may be named after its config and more (dim reproduce: CONFIG/seed0).
     config = (run.get("name") or "").partition("/")[0]
-    table = tables.rows(results, source, config)
+    table = tables.rows(results_file.results, source, config)
     title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
     tables.print_rows(table, title)
     _print_times(results_file.content["wall_time"], PROTOCOLS[protocol])

@@ -17,8 +17,7 @@ Setting = Mapping[str, Any]
 class Cells(IdentifiedFile):
     """NAME.json: the finished cells of an experiment, each with its setting, result, wall time and versions.
 
-    Run again with the same identity, finished cells are skipped, and others (more seeds, a finer grid) are added. A
-    file of another identity is kept as NAME.1.json, NAME.2.json ...
+    Run again with the same identity, finished cells are skipped, and others (more seeds, a finer grid) are added.
 
     Args:
         path: the file, NAME.json.
@@ -30,9 +29,13 @@ class Cells(IdentifiedFile):
     kind = "file of an experiment"
 
     def __init__(self, path: str | Path, identity: Setting, about: Setting | None = None) -> None:
+        self._found: dict[str, Any] = {}
         super().__init__(Path(path), identity, {"cells": []}, about)
-        self._found = {_key(cell["setting"]): cell for cell in self.content["cells"]}
         self._versions = versions()
+
+    def take_over(self, existing: Mapping[str, Any]) -> None:
+        self._found = {_key(cell["setting"]): cell for cell in existing["cells"]} | self._found
+        self.content["cells"] = list(self._found.values())
 
     def get(self, setting: Setting) -> dict[str, Any] | None:
         """The result of a finished cell, None where it is not finished."""

@@ -65,6 +65,25 @@ def test_another_checkpoint_or_protocol_never_mixes(setting, tmp_path):
     run(setting, path, ["rank"], identity={"checkpoint": "b"})
     assert set(json.loads(path.read_text())["results"]) == {"rank"}
     assert (tmp_path / "evaluation.1.json").read_text() == before
+    run(setting, path, ["knn"], identity={"checkpoint": "a"})
+    assert path.read_text() == before
+
+
+def test_two_evaluations_at_once_keep_each_other_s_results(tmp_path):
+    path = tmp_path / "evaluation.json"
+    one, other = (ResultFile(path, {"checkpoint": "a"}, {}, {"device": name}) for name in ("cpu", "cuda"))
+    one.add("knn", {"y": {"accuracy": 1.0}}, 2.0)
+    other.add("knn", {"fc": {"accuracy": 2.0}}, 3.0)
+    other.add("mlp", {"y": {"accuracy": 3.0}}, 4.0)
+    one.add("rank", {"y": {"rank": 4.0}}, 5.0)
+    content = json.loads(path.read_text())
+    assert content["results"] == {
+        "knn": {"y": {"accuracy": 1.0}, "fc": {"accuracy": 2.0}},
+        "mlp": {"y": {"accuracy": 3.0}},
+        "rank": {"y": {"rank": 4.0}},
+    }
+    assert content["provenance"]["mlp"] == {"device": "cuda"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"results": {}}'])

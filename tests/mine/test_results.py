@@ -51,6 +51,30 @@ def test_other_settings_never_mix_and_nothing_is_lost(tmp_path):
     Cells(path, {"steps": 20}).run(PLAN[:1], double(calls))
     assert calls == PLAN[:1]
     assert (tmp_path / "gaussians.1.json").read_text() == before
+    # Asked for again, the first settings' results are there, and so are the second's.
+    later = path.read_text()
+    assert Cells(path, {"steps": 10}).run(PLAN[:2], double(calls))
+    assert calls == PLAN[:1]
+    assert path.read_text() == before
+    assert [file.read_text() for file in tmp_path.glob("gaussians.*.json")] == [later]
+    Cells(path, {"steps": 30}).run(PLAN[:1], double(calls))
+    Cells(path, {"steps": 20}).run(PLAN[:1], double(calls))
+    assert len(calls) == 2
+    assert sorted(json.loads(file.read_text())["identity"]["steps"] for file in tmp_path.iterdir()) == [10, 20, 30]
+
+
+def test_two_processes_keep_each_other_s_cells(tmp_path):
+    path, calls = tmp_path / "gaussians.json", []
+    one, other = Cells(path, {"steps": 10}), Cells(path, {"steps": 10})
+    one.run(PLAN[:2], double(calls))
+    other.run(PLAN[2:], double(calls))
+    one.run(PLAN, double(calls))
+    assert [cell["setting"] for cell in json.loads(path.read_text())["cells"]] == PLAN
+    # What became unreadable in the meantime is moved away, and nothing that was found is lost.
+    path.write_text("{")
+    one.add({"rho": 0.9, "seed": 0}, {"estimate": 1.0}, 0.1)
+    assert len(json.loads(path.read_text())["cells"]) == 5
+    assert (tmp_path / "gaussians.1.json").read_text() == "{"
 
 
 def test_tables_hold_numbers_and_texts(tmp_path):
