@@ -31,6 +31,7 @@ from dim.evaluation.features import encode
 from dim.evaluation.mlp import MLPProbe, mlp
 from dim.files import replacing
 from dim.models import DeepInfoMax
+from dim.models.base import parameter_groups
 from dim.networks.encoders import LAYERS
 from dim.networks.whitening import whiten
 from dim.provenance import machine, versions
@@ -53,7 +54,7 @@ BASE: dict[str, Any] = {
     "warmup": 200,  # steps
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
     "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
-    "decay": 0.0,  # decoupled weight decay (AdamW) on matrices and filters; a step takes off lr times this
+    "decay": 0.0,  # decoupled weight decay of matrices and filters; a step takes off lr times this
     "views": 0,  # 1: codes of one augmented view against maps of another, which is not the paper's
     "precision": "32",  # bf16: products in bfloat16, as with --trainer.precision bf16-mixed
     "seed": 0,
@@ -81,15 +82,6 @@ def whiten_blocks(blocks: Sequence[nn.Module], maps: Tensor) -> None:
         maps = block(maps)
 
 
-def make_optimiser(model: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
-    """Adam, with decoupled decay of what is no bias, gain or shift."""
-    groups = [
-        {"params": [part for part in model.parameters() if part.ndim > 1], "weight_decay": recipe["decay"]},
-        {"params": [part for part in model.parameters() if part.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, recipe["lr"], (recipe["beta1"], recipe["beta2"]), fused=True)
-
-
 def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
     """The learning rate relative to the highest: linear warm-up, then half a cosine."""
     if step < recipe["warmup"]:
@@ -112,7 +104,8 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
         whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].spread(2000).images))
-    optimiser = make_optimiser(model, recipe)
+    groups, betas = parameter_groups(model, recipe["decay"]), (recipe["beta1"], recipe["beta2"])
+    optimiser = torch.optim.AdamW(groups, recipe["lr"], betas, fused=True)
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )

@@ -34,6 +34,15 @@ class Step(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """For an optimiser: decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
+    if not weight_decay:
+        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
 class Model(pl.LightningModule):
     """Base of all methods; a subclass builds its networks and defines `losses`.
 
@@ -238,7 +247,7 @@ class Model(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
+            parameter_groups(self, self.hparams["weight_decay"]),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             # Lightning cannot clip gradients for a fused optimiser under mixed precision.
@@ -246,15 +255,6 @@ class Model(pl.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
-        decay = self.hparams["weight_decay"]
-        if not decay:
-            return [{"params": list(self.parameters()), "weight_decay": 0.0}]
-        matrices = [weight for weight in self.parameters() if weight.ndim > 1]
-        vectors = [weight for weight in self.parameters() if weight.ndim <= 1]
-        return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, relative to the highest."""
