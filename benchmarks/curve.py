@@ -3,8 +3,9 @@
     python benchmarks/curve.py RUN ... [--json FILE] [--figure FILE]
 
 Each RUN is a folder of `dim fit` in which `dim evaluate RUN --only mlp` has left its quick results. Minutes are those
-of the training log, on whatever the run was given; runs of one recipe (config, batch size, precision) and length are
-one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed: published, after 1000 epochs.
+of the training log, on whatever the run was given; runs of one recipe (config, batch size, weight decay, precision)
+and length are one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed: published, after
+1000 epochs.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from dim.reproduction.published import published_row
 
 COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
 MARKERS = "osD^v"
-RECIPE = ("run", "data", "batch_size", "precision")
+RECIPE = ("run", "data", "batch_size", "weight_decay", "precision")
 """What makes points comparable but for their length and seed."""
 
 
@@ -45,6 +46,7 @@ def point(run: Path) -> dict[str, Any]:
         "run": found["name"],
         "data": found["identity"]["data"]["source"],
         "batch_size": about["data"]["init_args"]["batch_size"],
+        "weight_decay": about["model"]["init_args"].get("weight_decay", 0.0),
         "precision": about["trainer"]["precision"] or "32-true",
         "epochs": found["epoch"] + 1,
         "seed": about["seed_everything"],
@@ -67,8 +69,8 @@ def recipes(points: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]
     for recipe in sorted({tuple(entry[name] for name in RECIPE) for entry in points}, key=str):
         own = [entry for entry in points if tuple(entry[name] for name in RECIPE) == recipe]
         lengths = sorted({entry["epochs"] for entry in own})
-        run, _, batch_size, precision = recipe
-        name = f"{run}, batches of {batch_size}, {precision}"
+        run, _, batch_size, decay, precision = recipe
+        name = f"{run}, batches of {batch_size}{f', decay {decay}' if decay else ''}, {precision}"
         found[name] = [[entry for entry in own if entry["epochs"] == length] for length in lengths]
     return found
 
