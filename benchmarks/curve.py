@@ -26,7 +26,7 @@ from dim.networks.encoders import LAYERS
 from dim.reproduction.published import published_row
 
 COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
-MARKERS = "osD^v"
+MARKERS = "osD^vP*X"
 RECIPE = ("run", "data", "batch_size", "weight_decay", "precision")
 """What makes points comparable but for their length and seed."""
 
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     kept = json.loads(options.json.read_text())["points"] if options.json and options.json.exists() else []
+    kept = [{"weight_decay": 0.0, **entry} for entry in kept]  # files from before there was decay
     try:
         new = [point(run) for run in options.runs]
     except UserError as error:

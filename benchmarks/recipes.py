@@ -191,9 +191,9 @@ def main() -> None:
         for text in options.recipes:
             asked = {"changed": text, "source": options.source, "epochs": options.epochs}
             if not any(asked.items() <= row.items() for row in rows):
+                made_with = {"machine": machine(), "commit": versions()["commit"], "threads": torch.get_num_threads()}
                 encoder, about = train(data, {**BASE, **parse(text)}, options.epochs, progress)
                 accuracy = probe(encoder, data, progress)
-                made_with = {"machine": machine(), "commit": versions()["commit"], "threads": torch.get_num_threads()}
                 rows.append({**asked, **about, "accuracy": accuracy, "made_with": made_with})
                 save(options.json, options, base=BASE, rows=rows)
             progress.advance(bar)

@@ -125,6 +125,7 @@ def evaluate(
     if "classifier" in content and source == trained.get("source") and results_file.missing("classifier", ["y"]):
         # A supervised run's own classifier, on the test split after its last epoch.
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
+    results_file.write()  # also what needed no work, but had been put aside
     # A run may be named after its config and more (dim reproduce: CONFIG/seed0).
     config = (run.get("name") or "").partition("/")[0]
     table = tables.rows(results_file.results, source, config)

@@ -1,13 +1,22 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Files that are either whole or not there: written under a temporary name, then renamed. And locks on them."""
 
 import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+POLL_SECONDS = 0.2
+"""How often a lock that another process holds is asked for."""
 
 
 @contextlib.contextmanager
@@ -41,6 +50,36 @@ def write_json(path: str | Path, content: Any) -> None:
     with replacing(path, "w") as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
+
+
+@contextlib.contextmanager
+def locked(path: Path, seconds: float) -> Iterator[int | None]:
+    """Keeps other processes out of `locked(path)`; `path` itself is not touched, and need not exist.
+
+    Yields the lock's descriptor, or None if the lock was not to be had within so many seconds, or at all. Children that
+    the descriptor is passed to hold the lock until the last of them is gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file that is open for writing: network file systems lock no other, and the file at `path` is replaced.
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    limit = time.monotonic() + seconds
+    try:
+        while fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() <= limit:
+                    time.sleep(POLL_SECONDS)
+                    continue
+            except OSError:  # a file system without locks
+                pass
+            else:
+                yield descriptor
+                return
+            break
+        yield None
+    finally:
+        os.close(descriptor)
 
 
 def sha256(path: str | Path) -> str:

@@ -2,27 +2,24 @@
 
 import contextlib
 import csv
-import glob
 import json
-import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dim.errors import UserError
-from dim.files import replacing, write_json
+from dim.files import locked, replacing, write_json
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+LOCK_SECONDS = 10.0
+"""How long to wait for another process that is writing the same file, which takes milliseconds."""
 
 
 class IdentifiedFile:
-    """A JSON file whose parts belong to an identity; written whole at each `write`.
+    """A JSON file whose parts belong to an identity.
 
-    A file NAME.json of another identity is kept as NAME.1.json, NAME.2.json ..., and comes back when its identity is
-    asked for again. Two processes may add to the same file at once: each keeps what the other has added.
+    When NAME.json is written and holds another identity's parts, these are kept as NAME.1.json, NAME.2.json ..., one
+    for each identity, and found there when they are asked for again. Several processes may add to the same file.
 
     Args:
         identity: what the results belong to.
@@ -30,7 +27,7 @@ class IdentifiedFile:
         about: what else the file should say; never taken over.
 
     Attributes:
-        content: what is written.
+        content: what the file holds, or will.
         kind: what messages call the file.
 
     Raises:
@@ -52,15 +49,39 @@ class IdentifiedFile:
             **parts,
         }
         existing = self._read(path)
-        if existing is None or existing["identity"] != self.content["identity"]:
-            existing = self._bring_back()
-        if existing is not None:
-            self.take_over(existing)
+        if not self._is_own(existing):
+            aside = self._aside(self.content["identity"])
+            existing = self._read(aside) if aside else None
+        self._take(existing)
 
-    def take_over(self, existing: Mapping[str, Any]) -> None:
-        """Adds to the parts what those of a file of the same identity have more."""
-        for part in self._parts:
-            self.content[part] = _merged(existing[part], self.content[part])
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[None]:
+        """The block changes the parts of `content` as the file has them by then; after it the file is written."""
+        with locked(self.path, LOCK_SECONDS):
+            existing, aside = self._read_or_move(), None
+            if not self._is_own(existing):
+                aside = self._aside(self.content["identity"])
+                if existing is not None:
+                    place = self._aside(existing["identity"]) or self._free()
+                    write_json(place, {**existing, "aside_of": self.path.name})
+                existing = self._read(aside) if aside else None
+            self._take(existing)
+            yield
+            write_json(self.path, self.content)
+            if aside:
+                aside.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Puts what is known in its place."""
+        with self.updating():
+            pass
+
+    def _is_own(self, content: Mapping[str, Any] | None) -> bool:
+        return content is not None and content["identity"] == self.content["identity"]
+
+    def _take(self, existing: Mapping[str, Any] | None) -> None:
+        if existing is not None:
+            self.content.update({part: existing[part] for part in self._parts})
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
@@ -75,64 +96,30 @@ class IdentifiedFile:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no {self.kind}: move it away or choose another --output") from error
 
-    def _bring_back(self) -> dict[str, Any] | None:
-        """The file of this identity that was put aside, back in its place; None if there is none."""
-        for aside in self._put_aside_before():
-            with contextlib.suppress(UserError):
-                content = self._read(aside)
-                if content is not None and content["identity"] == self.content["identity"]:
-                    self._put_aside()
-                    aside.rename(self.path)
-                    return content
+    def _read_or_move(self) -> dict[str, Any] | None:
+        """What is at `path`; what became unreadable since is moved away, so that no result is lost over it."""
+        try:
+            return self._read(self.path)
+        except UserError:
+            self.path.rename(self._free())
+            return None
+
+    def _aside(self, identity: Any) -> Path | None:
+        """Where results of this identity were put aside; files that were not put aside here are left alone."""
+        pattern = re.compile(rf"{re.escape(self.path.stem)}\.\d+{re.escape(self.path.suffix)}")
+        for path in sorted(self.path.parent.glob("*")):
+            if pattern.fullmatch(path.name):
+                with contextlib.suppress(UserError):
+                    content = self._read(path) or {}
+                    if content.get("aside_of") == self.path.name and content["identity"] == identity:
+                        return path
         return None
 
-    def _put_aside_before(self) -> list[Path]:
-        others = self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{glob.escape(self.path.suffix)}")
-        return sorted(path for path in others if path.stem.rpartition(".")[2].isdigit())
-
-    def _put_aside(self) -> None:
-        """Moves what is at `path` to the first free number."""
+    def _free(self) -> Path:
         number = 1
-        while (aside := self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")).exists():
+        while (path := self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")).exists():
             number += 1
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rename(aside)
-
-    def write(self) -> None:
-        """Writes the content, atomically, with what another process wrote meanwhile."""
-        with _one_at_a_time(self.path.parent):
-            try:
-                existing = self._read(self.path)
-                if existing is not None and existing["identity"] == self.content["identity"]:
-                    self.take_over(existing)
-                elif existing is not None:
-                    self._put_aside()
-            except UserError:  # damaged since: what was found in hours must not be lost over it
-                self._put_aside()
-            write_json(self.path, self.content)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in this block for the same folder, where the file system knows locks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _merged(theirs: Any, ours: Any) -> Any:
-    """Both, key by key; ours where they differ."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        return ours
-    return {**theirs, **{name: _merged(theirs.get(name), value) for name, value in ours.items()}}
+        return path
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

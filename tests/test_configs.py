@@ -37,6 +37,8 @@ def test_budget_merges_onto_a_model(path, tmp_path):
     assert checkpoint["run"]["name"] == model
     if path.stem == "cpu_dim":
         assert checkpoint["hyper_parameters"]["units"] < 2048
+    if path.stem == "sitting":
+        assert checkpoint["hyper_parameters"]["weight_decay"] > 0
     if path.stem == "cpu_concat":
         assert checkpoint["hyper_parameters"]["negatives"] == 1
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from dim.files import replacing, sha256, write_json
+from dim.files import locked, replacing, sha256, write_json
 
 
 def test_content_appears_whole(tmp_path):
@@ -37,3 +37,13 @@ def test_numbers_that_json_lacks_are_refused(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_lock_is_for_one_and_leaves_its_file_alone(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    with locked(path, 0.0) as first, locked(path, 0.0) as second:
+        assert first is not None
+        assert second is None
+        assert not path.exists()
+    with locked(path, 0.0) as third:
+        assert third is not None

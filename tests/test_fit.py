@@ -55,7 +55,7 @@ MODELS = {
     "aae": ["--model", "AdversarialAutoencoder"],
     "bigan": ["--model", "BiGAN"],
     "nat": ["--model", "NoiseAsTargets", "--model.period", "1"],
-    "supervised": ["--model", "Supervised", "--model.whitening", "true"],
+    "supervised": ["--model", "Supervised", "--model.whitening", "true", "--model.weight_decay", "0.1"],
 }
 
 

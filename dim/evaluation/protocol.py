@@ -79,11 +79,11 @@ class ResultFile(IdentifiedFile):
 
     def add(self, evaluation: str, results: dict[str, dict[str, Any]], seconds: float) -> None:
         """Keeps the results of some layers, on disk at once."""
-        self.results.setdefault(evaluation, {}).update(results)
-        self.content["provenance"][evaluation] = self.provenance
-        times = self.content["wall_time"]
-        times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
-        self.write()
+        with self.updating():
+            self.results.setdefault(evaluation, {}).update(results)
+            self.content["provenance"][evaluation] = self.provenance
+            times = self.content["wall_time"]
+            times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
 
 
 def evaluate(
@@ -119,12 +119,14 @@ def evaluate(
     began = time.monotonic()
     splits = [split.to(device) for split in (dataset.train, dataset.test)]
     train, test = (cached(encoder, split.images, needed, device, cache, progress) for split in splits)
-    file.content["wall_time"]["encoding"] = round(time.monotonic() - began, 1)
+    encoding = time.monotonic() - began
     task = Task(train, test, splits[0], splits[1], protocol, 0, file.path.parent, progress)
-    for name, missing in plan.items():
-        if missing:
+    for name, planned in plan.items():
+        if missing := file.missing(name, planned):  # another process may have been quicker
             began = time.monotonic()
             runs = [EVALUATIONS[name].run(dataclasses.replace(task.layers(missing), seed=seed)) for seed in seeds]
             results = {layer: combine([run[layer] for run in runs]) for layer in missing}
             file.add(name, results, time.monotonic() - began)
+    with file.updating():
+        file.content["wall_time"]["encoding"] = round(encoding, 1)
     return file.results

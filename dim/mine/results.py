@@ -29,17 +29,15 @@ class Cells(IdentifiedFile):
     kind = "file of an experiment"
 
     def __init__(self, path: str | Path, identity: Setting, about: Setting | None = None) -> None:
-        self._found: dict[str, Any] = {}
         super().__init__(Path(path), identity, {"cells": []}, about)
         self._versions = versions()
 
-    def take_over(self, existing: Mapping[str, Any]) -> None:
-        self._found = {_key(cell["setting"]): cell for cell in existing["cells"]} | self._found
-        self.content["cells"] = list(self._found.values())
+    def _found(self) -> dict[str, dict[str, Any]]:
+        return {_key(cell["setting"]): cell for cell in self.content["cells"]}
 
     def get(self, setting: Setting) -> dict[str, Any] | None:
         """The result of a finished cell, None where it is not finished."""
-        cell = self._found.get(_key(setting))
+        cell = self._found().get(_key(setting))
         return None if cell is None else cell["result"]
 
     def add(self, setting: Setting, result: Setting, seconds: float) -> None:
@@ -50,9 +48,8 @@ class Cells(IdentifiedFile):
             "seconds": round(seconds, 2),
             "versions": self._versions,
         }
-        self._found[_key(setting)] = cell
-        self.content["cells"] = list(self._found.values())
-        self.write()
+        with self.updating():
+            self.content["cells"] = list({**self._found(), _key(setting): cell}.values())
 
     def run(
         self,
@@ -78,7 +75,8 @@ class Cells(IdentifiedFile):
 
     def rows(self, plan: Sequence[Setting]) -> list[dict[str, Any]]:
         """Setting, result and wall time of each finished cell of `plan`."""
-        cells = [self._found[_key(setting)] for setting in plan if _key(setting) in self._found]
+        found = self._found()
+        cells = [found[_key(setting)] for setting in plan if _key(setting) in found]
         return [{**cell["setting"], **cell["result"], "seconds": cell["seconds"]} for cell in cells]
 
     def write_csv(self, rows: Sequence[Mapping[str, Any]]) -> Path:

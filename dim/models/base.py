@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """For an optimiser: decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
-    if not weight_decay:
+    if not weight_decay:  # one group, as in checkpoints from before there was decay
         return [{"params": list(model.parameters()), "weight_decay": 0.0}]
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -55,8 +55,8 @@ class Model(pl.LightningModule):
         code_size: numbers in the code Y.
         learning_rate: of Adam.
         betas: of Adam.
-        weight_decay: decoupled weight decay (AdamW): each step takes the learning rate times this off matrices and
-            filters, as a share of them. The paper has none; long trainings gain from it (docs/recipe.md).
+        weight_decay: decoupled weight decay (AdamW): each step takes the learning rate times this off the matrices and
+            filters of all players, as a share of them. The paper has none (docs/recipe.md has what it is worth).
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
         warmup_steps: steps over which the learning rate rises linearly to its value.
         whitening: the first convolution starts from the principal directions of image patches instead of at random.
@@ -79,10 +79,9 @@ class Model(pl.LightningModule):
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
-        if not 0 <= weight_decay * learning_rate < 1:
+        if not (weight_decay >= 0 and weight_decay * learning_rate < 1):
             raise UserError(
-                f"weight_decay is {weight_decay}: it must not be negative, nor take off whole weights at a step "
-                f"(learning rate {learning_rate})"
+                f"weight_decay is {weight_decay}: it must be at least 0 and below 1 / learning_rate ({learning_rate})"
             )
         self.save_hyperparameters()
         self.encoder = build_encoder(encoder, code_size)

@@ -1,23 +1,21 @@
 """Doing what a run lacks, in processes of their own that can be stopped, killed and taken up again."""
 
-import contextlib
-import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
 from dim.errors import UserError
-from dim.files import sha256
+from dim.files import locked, sha256
 from dim.provenance import machine, versions
-from dim.reproduction.children import POLL_SECONDS, Children
+from dim.reproduction.children import Children
 from dim.reproduction.runs import CONFIG, OUTPUT, Run, read_record, state, write_record
 
 LOCK_SECONDS = 60.0
@@ -39,31 +37,6 @@ class Outcome:
     message: str = ""
 
 
-@contextlib.contextmanager
-def locked(run: Run) -> Iterator[int | None]:
-    """Keeps other processes from the run; yields the lock's descriptor, or None if another has it.
-
-    Children inherit the lock: it holds until the last of them is gone, whatever became of their parent.
-    """
-    path = run.folder.with_name(f".{run.folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        limit = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    yield None
-                    return
-                time.sleep(POLL_SECONDS)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def work(
     run: Run,
     retrain: bool = False,
@@ -77,7 +50,7 @@ def work(
         retrain: move a stale run aside and train the row again.
         environment: variables for the processes, on top of this one's.
     """
-    with locked(run) as lock:
+    with locked(run.folder, LOCK_SECONDS) as lock:
         if lock is None:
             return Outcome("failed", "another process is at work on this run")
         worker = _Worker(run, lock, environment or {}, children or Children(), watch)

@@ -61,12 +61,14 @@ def test_finished_evaluations_survive_one_that_fails(setting, tmp_path, monkeypa
 def test_another_checkpoint_or_protocol_never_mixes(setting, tmp_path):
     path = tmp_path / "evaluation.json"
     run(setting, path, ["knn"], identity={"checkpoint": "a"})
-    before = path.read_text()
+    before = json.loads(path.read_text())["results"]
     run(setting, path, ["rank"], identity={"checkpoint": "b"})
     assert set(json.loads(path.read_text())["results"]) == {"rank"}
-    assert (tmp_path / "evaluation.1.json").read_text() == before
-    run(setting, path, ["knn"], identity={"checkpoint": "a"})
-    assert path.read_text() == before
+    assert json.loads((tmp_path / "evaluation.1.json").read_text())["results"] == before
+    with pytest.raises(UserError):
+        run(setting, path, ["svn"], identity={"checkpoint": "a"})
+    assert set(json.loads(path.read_text())["results"]) == {"rank"}
+    assert run(setting, path, ["knn"], identity={"checkpoint": "a"}) == before
 
 
 def test_two_evaluations_at_once_keep_each_other_s_results(tmp_path):
@@ -82,8 +84,21 @@ def test_two_evaluations_at_once_keep_each_other_s_results(tmp_path):
         "mlp": {"y": {"accuracy": 3.0}},
         "rank": {"y": {"rank": 4.0}},
     }
-    assert content["provenance"]["mlp"] == {"device": "cuda"}
-    assert list(tmp_path.iterdir()) == [path]
+    assert content["provenance"] == {"knn": {"device": "cuda"}, "mlp": {"device": "cuda"}, "rank": {"device": "cpu"}}
+    assert content["wall_time"] == {"knn": 5.0, "mlp": 4.0, "rank": 5.0}
+
+
+def test_what_another_process_has_done_meanwhile_is_not_done_again(setting, tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.json"
+    original = EVALUATIONS["knn"].run
+
+    def meanwhile(task):
+        ResultFile(path, {"checkpoint": "a"}, {}).add("mlp", {"y": {"accuracy": 1.0}}, 1.0)
+        return original(task)
+
+    monkeypatch.setitem(EVALUATIONS, "knn", protocol.Evaluation(meanwhile))
+    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(lambda task: pytest.fail("done twice")))
+    assert run(setting, path, ["knn", "mlp"])["mlp"] == {"y": {"accuracy": 1.0}}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"results": {}}'])

@@ -1,8 +1,10 @@
 import csv
 import json
+import threading
 
 import pytest
 
+from dim import results
 from dim.errors import UserError
 from dim.mine.results import Cells
 
@@ -47,20 +49,38 @@ def test_an_interrupted_experiment_goes_on_where_it_stopped(tmp_path):
 def test_other_settings_never_mix_and_nothing_is_lost(tmp_path):
     path = tmp_path / "gaussians.json"
     Cells(path, {"steps": 10}).run(PLAN[:2], double([]))
-    before, calls = path.read_text(), []
+    before, calls = json.loads(path.read_text()), []
     Cells(path, {"steps": 20}).run(PLAN[:1], double(calls))
     assert calls == PLAN[:1]
-    assert (tmp_path / "gaussians.1.json").read_text() == before
+    assert json.loads((tmp_path / "gaussians.1.json").read_text()) == {**before, "aside_of": "gaussians.json"}
     # Asked for again, the first settings' results are there, and so are the second's.
-    later = path.read_text()
-    assert Cells(path, {"steps": 10}).run(PLAN[:2], double(calls))
+    again = Cells(path, {"steps": 10})
+    assert [row["estimate"] for row in again.run(PLAN[:2], double(calls))] == [0.2, 0.2]
     assert calls == PLAN[:1]
-    assert path.read_text() == before
-    assert [file.read_text() for file in tmp_path.glob("gaussians.*.json")] == [later]
-    Cells(path, {"steps": 30}).run(PLAN[:1], double(calls))
-    Cells(path, {"steps": 20}).run(PLAN[:1], double(calls))
-    assert len(calls) == 2
-    assert sorted(json.loads(file.read_text())["identity"]["steps"] for file in tmp_path.iterdir()) == [10, 20, 30]
+    again.write()
+    assert json.loads(path.read_text()) == before
+    assert [json.loads(file.read_text())["identity"] for file in tmp_path.glob("gaussians.?.json")] == [{"steps": 20}]
+
+
+def test_processes_with_different_settings_in_turn_leave_one_file_for_each(tmp_path):
+    path, calls = tmp_path / "gaussians.json", []
+    ten, twenty = Cells(path, {"steps": 10}), Cells(path, {"steps": 20})
+    for setting in PLAN:
+        ten.run([setting], double(calls))
+        twenty.run([setting], double(calls))
+    files = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    assert sorted(file["identity"]["steps"] for file in files) == [10, 20]
+    assert all([cell["setting"] for cell in file["cells"]] == PLAN for file in files)
+
+
+def test_a_file_that_was_not_put_aside_here_is_left_alone(tmp_path):
+    # Numbered by its user, with the same settings.
+    Cells(tmp_path / "gaussians.2024.json", {"steps": 10}).run(PLAN[:1], double([]))
+    before = (tmp_path / "gaussians.2024.json").read_text()
+    calls = []
+    Cells(tmp_path / "gaussians.json", {"steps": 10}).run(PLAN[:1], double(calls))
+    assert calls == PLAN[:1]
+    assert (tmp_path / "gaussians.2024.json").read_text() == before
 
 
 def test_two_processes_keep_each_other_s_cells(tmp_path):
@@ -75,6 +95,25 @@ def test_two_processes_keep_each_other_s_cells(tmp_path):
     one.add({"rho": 0.9, "seed": 0}, {"estimate": 1.0}, 0.1)
     assert len(json.loads(path.read_text())["cells"]) == 5
     assert (tmp_path / "gaussians.1.json").read_text() == "{"
+
+
+def test_who_writes_while_another_does_waits(tmp_path, monkeypatch):
+    path = tmp_path / "gaussians.json"
+    one, other = Cells(path, {}), Cells(path, {})
+    threads = []
+    write = results.write_json
+
+    def slow(*arguments):
+        if not threads:
+            threads.append(threading.Thread(target=other.add, args=(PLAN[1], {"estimate": 2.0}, 0.0)))
+            threads[0].start()
+            threads[0].join(0.5)  # it would be through by now, and its cell overwritten
+        write(*arguments)
+
+    monkeypatch.setattr(results, "write_json", slow)
+    one.add(PLAN[0], {"estimate": 1.0}, 0.0)
+    threads[0].join()
+    assert [cell["setting"] for cell in json.loads(path.read_text())["cells"]] == PLAN[:2]
 
 
 def test_tables_hold_numbers_and_texts(tmp_path):

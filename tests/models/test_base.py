@@ -111,6 +111,8 @@ def test_weight_decay_shrinks_matrices_and_filters_alone(decay, kept, tmp_path):
     model = attach(Supervised(learning_rate=0.1, weight_decay=decay), tmp_path)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     optimizer = model.configure_optimizers()["optimizer"]
+    # Without decay one group, so that checkpoints that hold one can be resumed.
+    assert len(optimizer.param_groups) == (2 if decay else 1)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()

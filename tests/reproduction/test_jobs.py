@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
+from dim.files import locked
 from dim.reproduction import jobs
 from dim.reproduction.budgets import BUDGETS
-from dim.reproduction.jobs import locked, work
+from dim.reproduction.jobs import work
 from dim.reproduction.rows import Row
 from dim.reproduction.runs import plan_run, read_record, state, write_record
 
@@ -18,13 +19,13 @@ def run(places):
 
 def test_a_run_is_held_until_the_last_process_at_work_on_it_is_gone(run, monkeypatch):
     monkeypatch.setattr(jobs, "LOCK_SECONDS", 0.0)
-    with locked(run) as lock:
+    with locked(run.folder, 0.0) as lock:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    with locked(run) as second:
+    with locked(run.folder, 0.0) as second:
         assert second is None
     assert work(run).message == "another process is at work on this run"
     child.communicate(b"\n")
-    with locked(run) as third:
+    with locked(run.folder, 0.0) as third:
         assert third is not None
 
 
