@@ -27,6 +27,7 @@ from dim.reproduction.published import published_row
 
 COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
 MARKERS = "osD^vP*X"
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 RECIPE = ("run", "data", "batch_size", "weight_decay", "precision")
 """What makes points comparable but for their length and seed."""
 
@@ -95,8 +96,8 @@ def show(points: list[dict[str, Any]]) -> None:
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> Path:
-    figure, (axes,) = plots.figure(width=7.0, height=4.2)
-    minutes = sorted({mean_minutes(group) for groups in recipes(points).values() for group in groups})
+    figure, (axes,) = plots.figure(width=7.0, height=6.0)
+    minutes = [mean_minutes(group) for groups in recipes(points).values() for group in groups]
     row = published_row("table1", points[0]["data"], "dim_local_infonce") or {}
     for (recipe, groups), marker in zip(recipes(points).items(), MARKERS, strict=False):
         x = [mean_minutes(group) for group in groups]
@@ -110,10 +111,11 @@ def draw(points: list[dict[str, Any]], path: Path) -> Path:
         if published := row.get(layer):
             axes.axhline(published, color=colour, linestyle="--", linewidth=1)
     axes.set(xscale="log", xlabel="minutes of training", ylabel="test accuracy in %")
-    axes.set_xticks(minutes, [f"{value:.0f}" for value in minutes])
+    ticks = [value for value in TICKS if min(minutes) / 2 < value < max(minutes) * 2]
+    axes.set_xticks(ticks, [str(value) for value in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small")
     return plots.save(figure, path)
 
 
