@@ -14,7 +14,7 @@ def test_estimates_and_truths_of_every_function(tmp_path, monkeypatch, capsys):
     plan = dataclasses.replace(equitability.PROTOCOLS["quick"], training=training)
     monkeypatch.setitem(equitability.PROTOCOLS, "quick", plan)
     cli.main(["mine", "equitability", "--sigma", "[0.3, 0.9]", "--output", str(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {
         f"equitability.{kind}" for kind in ("json", "csv", "png", "svg")
     }
     rows = list(csv.DictReader((tmp_path / "equitability.csv").open()))

@@ -22,7 +22,7 @@ def tiny(monkeypatch):
 def test_everything_is_written_once_and_goes_on(tiny, tmp_path, capsys):
     options = ["mine", "gaussians", "--output", str(tmp_path), "--rho", "[-0.5, 0.0, 0.9]", "--estimators"]
     cli.main([*options, "[dv, kraskov]"])
-    names = {path.name for path in tmp_path.iterdir()}
+    names = {path.name for path in tmp_path.glob("[!.]*")}
     pictures = {f"gaussians-{plot}.{kind}" for plot in ("rho", "bias", "samples") for kind in ("png", "svg")}
     assert names == {"gaussians.json", "gaussians.csv"} | pictures
     rows = list(csv.DictReader((tmp_path / "gaussians.csv").open()))
