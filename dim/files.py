@@ -56,30 +56,32 @@ def write_json(path: str | Path, content: Any) -> None:
 def locked(path: Path, seconds: float) -> Iterator[int | None]:
     """Keeps other processes out of `locked(path)`; `path` itself is not touched, and need not exist.
 
-    Yields the lock's descriptor, or None if the lock was not to be had within so many seconds, or at all. Children that
-    the descriptor is passed to hold the lock until the last of them is gone.
+    Yields the lock's descriptor, or None if another process kept it for so many seconds. Children that the descriptor
+    is passed to hold the lock until the last of them is gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A file that is open for writing: network file systems lock no other, and the file at `path` is replaced.
     descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
-    limit = time.monotonic() + seconds
     try:
-        while fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() <= limit:
-                    time.sleep(POLL_SECONDS)
-                    continue
-            except OSError:  # a file system without locks
-                pass
-            else:
-                yield descriptor
-                return
-            break
-        yield None
+        yield descriptor if _acquire(descriptor, seconds) else None
     finally:
         os.close(descriptor)
+
+
+def _acquire(descriptor: int, seconds: float) -> bool:
+    """False if another process keeps the lock; where there are no locks, nobody can be kept out."""
+    limit = time.monotonic() + seconds
+    while fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                return False
+            time.sleep(POLL_SECONDS)
+        except OSError:  # a file system without locks
+            break
+    return True
 
 
 def sha256(path: str | Path) -> str:
