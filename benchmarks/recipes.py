@@ -31,9 +31,9 @@ from dim.evaluation.features import encode
 from dim.evaluation.mlp import MLPProbe, mlp
 from dim.files import replacing
 from dim.models import DeepInfoMax
-from dim.models.base import parameter_groups
 from dim.networks.encoders import LAYERS
 from dim.networks.whitening import whiten
+from dim.optimiser import build_optimiser
 from dim.provenance import machine, versions
 from dim.reporting.text import with_section
 
@@ -48,6 +48,7 @@ BASE: dict[str, Any] = {
     "batch": 64,
     "gamma": 0.1,
     "negatives": 0,  # all
+    "optimiser": "adam",  # muon: for matrices
     "lr": 1e-3,
     "beta1": 0.5,
     "beta2": 0.999,
@@ -104,8 +105,8 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
         whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].spread(2000).images))
-    groups, betas = parameter_groups(model, recipe["decay"]), (recipe["beta1"], recipe["beta2"])
-    optimiser = torch.optim.AdamW(groups, recipe["lr"], betas, fused=True)
+    betas = recipe["beta1"], recipe["beta2"]
+    optimiser = build_optimiser(model, recipe["optimiser"], recipe["lr"], betas, recipe["decay"])
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )
