@@ -80,15 +80,22 @@ class EncodeBlock(nn.Module):
         with torch.no_grad():
             self.shortcut.weight.diagonal().fill_(1.0)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, shifted: bool = True) -> Tensor:
+        """Rows (..., n) -> (..., U); `shifted=False` leaves out the layer norm's shift."""
         flat = rows.reshape(-1, rows.shape[-1])
         hidden = functional.relu(self.bn(self.expand(flat)), inplace=True)
-        out = self.norm(self.project(hidden).add_(self.shortcut(flat)))
+        out, norm = self.project(hidden).add_(self.shortcut(flat)), self.norm
+        out = functional.layer_norm(out, norm.normalized_shape, norm.weight, norm.bias if shifted else None, norm.eps)
         return out.view(*rows.shape[:-1], -1)
 
 
 class LocalDotCritic(_DotCritic):
     """Local, encode-and-dot: one EncodeBlock for the map's positions and one for the code (table 1).
+
+    The shift of the positions' layer norm, which is the same for all keys, adds one number to all scores of a code:
+    <query, key + shift> = <query, key> + <query, shift>. That number is added in float32. infoNCE does not feel it, so
+    that nothing holds the shift back: after long trainings it is many times as large as what tells the keys apart,
+    and a key that holds both loses much of the latter when it is rounded to bfloat16.
 
     Args:
         spread: standard deviation of the scores of unrelated pairs at the start, set by the gains of the layer norms;
@@ -109,7 +116,19 @@ class LocalDotCritic(_DotCritic):
 
     def keys(self, maps: Tensor) -> Tensor:
         # A channels_last map is already (M, H, W, C) in memory, so that this is a view.
-        return self.map_block(maps.permute(0, 2, 3, 1).flatten(1, 2))
+        return self.map_block(maps.permute(0, 2, 3, 1).flatten(1, 2), shifted=False)
+
+    def pairs(self, queries: Tensor, keys: Tensor) -> Tensor:
+        return super().pairs(queries, keys) + self._shift(queries)
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        return super().scores(queries, keys) + self._shift(queries)[:, None, None]
+
+    def _shift(self, queries: Tensor) -> Tensor:
+        """(..., U) -> (...): what the keys' shift adds to the scores of each code."""
+        shift = self.map_block.norm.bias
+        with torch.autocast(queries.device.type, enabled=False):
+            return queries.to(shift.dtype) @ shift
 
 
 class GlobalDotCritic(_DotCritic):

@@ -74,6 +74,48 @@ def test_scores_start_with_the_spread_that_was_asked_for():
     torch.testing.assert_close(6 * scores[0.5], scores[3.0])
 
 
+def drifted(critic):
+    """The gains and shifts of the local dot critic as long trainings with infoNCE leave them."""
+    with torch.no_grad():
+        critic.map_block.norm.weight.fill_(0.03)
+        critic.map_block.norm.bias.copy_(2 * torch.randn(32, generator=torch.Generator().manual_seed(1)))
+        critic.code_block.norm.weight.fill_(6.0)
+    return critic
+
+
+def test_scores_are_the_products_of_whole_keys():
+    critic, y, maps = build(LocalDotCritic)
+    drifted(critic)
+    keys = critic.map_block(maps.permute(0, 2, 3, 1).flatten(1, 2))
+    expected = torch.einsum("iu,jlu->ijl", critic.code_block(y), keys)
+    queries = critic.queries(y)
+    torch.testing.assert_close(critic.scores(queries, critic.keys(maps)), expected)
+    found = torch.autograd.grad(critic.scores(queries, critic.keys(maps)).sin().sum(), critic.parameters())
+    whole = torch.einsum("iu,jlu->ijl", critic.code_block(y), critic.map_block(maps.permute(0, 2, 3, 1).flatten(1, 2)))
+    for one, other in zip(found, torch.autograd.grad(whole.sin().sum(), critic.parameters()), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_large_shift_does_not_round_away_what_tells_keys_apart():
+    critic, y, maps = build(LocalDotCritic)
+    drifted(critic)
+    exact = critic.scores(critic.queries(y), critic.keys(maps))
+    critic.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        queries = critic.queries(y.float())
+        rounded = critic.scores(queries, critic.keys(maps.float()))
+        whole = queries @ critic.map_block(maps.float().permute(0, 2, 3, 1).flatten(1, 2)).flatten(0, 1).T
+    assert rounded.dtype == torch.float32
+
+    def error(scores):  # of the differences between keys, in units of their deviation
+        told_apart = exact - exact.mean((1, 2), keepdim=True)
+        scores = scores.double() - scores.double().mean((1, 2), keepdim=True)
+        return ((scores - told_apart).std() / told_apart.std()).item()
+
+    assert error(rounded) < 0.02
+    assert error(whole.view_as(rounded)) > 0.1
+
+
 def test_paper_sizes():
     shapes = {"local": (128, 8, 8), "conv": (256, 4, 4)}
 
