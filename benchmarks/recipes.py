@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from dim import cpu
 from dim.data import ImageData
@@ -55,6 +56,9 @@ BASE: dict[str, Any] = {
     "warmup": 200,  # steps
     "spread": 0.0,  # standard deviation of the scores at the start; 0 leaves the critic as it is
     "whitening": 0,  # so many convolutions, from the first on, start as a whitening of their input's patches
+    "gains": 1,  # 0: the gains and shifts of the critic's layer norms stay as they start, and with them the temperature
+    "dropout": 0.0,  # of the last convolutional map on its way to fc, in training alone
+    "average": 0.0,  # probe an exponential moving average of the encoder with this rate (per step) instead
     "decay": 0.0,  # decoupled weight decay of matrices and filters; a step takes off lr times this
     "views": 0,  # 1: codes of one augmented view against maps of another, which is not the paper's
     "precision": "32",  # bf16: products in bfloat16, as with --trainer.precision bf16-mixed
@@ -91,6 +95,16 @@ def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
+def moving(rate: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The rule of an exponential moving average that forgets its first steps sooner; counters are taken as they are."""
+
+    def mean_of(mean: Tensor, new: Tensor, steps: Tensor) -> Tensor:
+        weight = 1 - min(rate, (1 + steps.item()) / (10 + steps.item()))
+        return mean.lerp(new, weight) if mean.is_floating_point() else new
+
+    return mean_of
+
+
 def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progress) -> tuple[nn.Module, dict[str, Any]]:
     """The trained encoder, and minutes and the last steps' information."""
     torch.manual_seed(recipe["seed"])
@@ -105,6 +119,13 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())
         whiten_blocks(blocks[: recipe["whitening"]], normalise(data.splits["train"].spread(2000).images))
+    if not recipe["gains"]:
+        for norm in (part for part in model.critics.modules() if isinstance(part, nn.LayerNorm)):
+            norm.requires_grad_(False)
+    if recipe["dropout"]:
+        encoder = model.encoder
+        encoder.fc = nn.Sequential(nn.Dropout(recipe["dropout"]), encoder.get_submodule("fc"))
+    averaging = AveragedModel(model.encoder, avg_fn=moving(recipe["average"]), use_buffers=True)
     betas = recipe["beta1"], recipe["beta2"]
     optimiser = build_optimiser(model, recipe["optimiser"], recipe["lr"], betas, recipe["decay"])
     loader = DeviceLoader(
@@ -123,13 +144,15 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
             optimiser.zero_grad()
             torch.stack(list(result.losses.values())).sum().backward()
             optimiser.step()
+            if recipe["average"]:
+                averaging.update_parameters(model.encoder)
             if step >= steps - 100 and "local_nats" in result.metrics:
                 nats.append(result.metrics["local_nats"])
             progress.update(bar, advance=1)
     minutes = (time.perf_counter() - start) / 60
     progress.remove_task(bar)
     about = {"minutes": minutes, "steps": steps, "nats": torch.stack(nats).mean().item() if nats else None}
-    return model.encoder, about
+    return averaging.module if recipe["average"] else model.encoder, about
 
 
 def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:
