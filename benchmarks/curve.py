@@ -3,9 +3,9 @@
     python benchmarks/curve.py RUN ... [--json FILE] [--figure FILE]
 
 Each RUN is a folder of `dim fit` in which `dim evaluate RUN --only mlp` has left its quick results. Minutes are those
-of the training log, on whatever the run was given; runs of one recipe (config, optimiser, batch size, weight decay,
-precision) and length are one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed:
-published, after 1000 epochs.
+of the training log, on whatever the run was given; runs of one recipe (config, batch size, weight decay, precision)
+and length are one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed: published, after
+1000 epochs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from dim.reproduction.published import published_row
 COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
 MARKERS = "osD^vP*X"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-RECIPE = ("run", "data", "optimiser", "batch_size", "weight_decay", "precision")
+RECIPE = ("run", "data", "batch_size", "weight_decay", "precision")
 """What makes points comparable but for their length and seed."""
 
 
@@ -46,7 +46,6 @@ def point(run: Path) -> dict[str, Any]:
     return {
         "run": found["name"],
         "data": found["identity"]["data"]["source"],
-        "optimiser": about["model"]["init_args"].get("optimiser", "adam"),
         "batch_size": about["data"]["init_args"]["batch_size"],
         "weight_decay": about["model"]["init_args"].get("weight_decay", 0.0),
         "precision": about["trainer"]["precision"] or "32-true",
@@ -71,9 +70,8 @@ def recipes(points: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]
     for recipe in sorted({tuple(entry[name] for name in RECIPE) for entry in points}, key=str):
         own = [entry for entry in points if tuple(entry[name] for name in RECIPE) == recipe]
         lengths = sorted({entry["epochs"] for entry in own})
-        run, _, optimiser, batch_size, decay, precision = recipe
-        muon = ", Muon" if optimiser == "muon" else ""
-        name = f"{run}{muon}, batches of {batch_size}{f', decay {decay}' if decay else ''}, {precision}"
+        run, _, batch_size, decay, precision = recipe
+        name = f"{run}, batches of {batch_size}{f', decay {decay}' if decay else ''}, {precision}"
         found[name] = [[entry for entry in own if entry["epochs"] == length] for length in lengths]
     return found
 
@@ -128,7 +126,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     kept = json.loads(options.json.read_text())["points"] if options.json and options.json.exists() else []
-    kept = [{"weight_decay": 0.0, "optimiser": "adam", **entry} for entry in kept]  # from before there were others
+    kept = [{"weight_decay": 0.0, **entry} for entry in kept]  # files from before there was decay
     try:
         new = [point(run) for run in options.runs]
     except UserError as error:

@@ -32,9 +32,9 @@ from dim.evaluation.features import encode
 from dim.evaluation.mlp import MLPProbe, mlp
 from dim.files import replacing
 from dim.models import DeepInfoMax
+from dim.models.base import parameter_groups
 from dim.networks.encoders import LAYERS
 from dim.networks.whitening import whiten
-from dim.optimiser import build_optimiser
 from dim.provenance import machine, versions
 from dim.reporting.text import with_section
 
@@ -49,7 +49,6 @@ BASE: dict[str, Any] = {
     "batch": 64,
     "gamma": 0.1,
     "negatives": 0,  # all
-    "optimiser": "adam",  # muon: for matrices
     "lr": 1e-3,
     "beta1": 0.5,
     "beta2": 0.999,
@@ -126,8 +125,8 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
         encoder = model.encoder
         encoder.fc = nn.Sequential(nn.Dropout(recipe["dropout"]), encoder.get_submodule("fc"))
     averaging = AveragedModel(model.encoder, avg_fn=moving(recipe["average"]), use_buffers=True)
-    betas = recipe["beta1"], recipe["beta2"]
-    optimiser = build_optimiser(model, recipe["optimiser"], recipe["lr"], betas, recipe["decay"])
+    groups, betas = parameter_groups(model, recipe["decay"]), (recipe["beta1"], recipe["beta2"])
+    optimiser = torch.optim.AdamW(groups, recipe["lr"], betas, fused=True)
     loader = DeviceLoader(
         data.splits["train"].channels_last(), recipe["batch"], shuffle=True, drop_last=True, seed=recipe["seed"]
     )

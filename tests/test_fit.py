@@ -56,7 +56,6 @@ MODELS = {
     "bigan": ["--model", "BiGAN"],
     "nat": ["--model", "NoiseAsTargets", "--model.period", "1"],
     "supervised": ["--model", "Supervised", "--model.whitening", "true", "--model.weight_decay", "0.1"],
-    "muon": [*DIM, "--model.optimiser", "muon", "--model.weight_decay", "0.1"],
 }
 
 

@@ -11,7 +11,7 @@ from dim import objectives
 from dim.contrast import contrast
 from dim.data.loader import Batch, normalise
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, NoiseAsTargets, Supervised
-from dim.networks.critics import LocalConcatCritic, LocalDotCritic
+from dim.networks.critics import LocalConcatCritic, LocalDotCritic, _DotCritic
 from dim.networks.encoders import build_encoder
 
 WAITING = ("item", "cpu", "tolist", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__")
@@ -93,13 +93,17 @@ def test_under_bfloat16_products_are_half_and_log_sum_exps_float32(critic, batch
     kinds = []
     monkeypatch.setattr(objectives.infonce, "_value", spy(objectives.infonce._value, kinds))
     objectives.infonce._take_union.clear()
+    products = []
+    product = _DotCritic.scores
+    monkeypatch.setattr(_DotCritic, "scores", lambda *inputs: products.append(out := product(*inputs)) or out)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = encoder(batch.images)
         scores = contrast(part, outputs["y"], outputs["local"])
         loss = -objectives.infonce(*scores)
     assert outputs["y"].dtype == torch.bfloat16
     # The dot critic adds to half-precision products what all keys share (`LocalDotCritic`).
-    assert scores.negative.dtype == (torch.float32 if critic is LocalDotCritic else torch.bfloat16)
+    assert (products or [scores.negative])[0].dtype == torch.bfloat16
+    assert len(products) == (critic is LocalDotCritic)
     assert kinds == [torch.float32]
     assert loss.dtype == torch.float32
     loss.backward()

@@ -21,7 +21,6 @@ from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
 from dim.networks.whitening import whiten
-from dim.optimiser import OptimiserName, build_optimiser
 
 NEVER = torch.iinfo(torch.int64).max
 NOT_FINITE = "not-finite.json"
@@ -35,6 +34,15 @@ class Step(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """For an optimiser: decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
+    if not weight_decay:  # one group, as in checkpoints from before there was decay
+        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
 class Model(pl.LightningModule):
     """Base of all methods; a subclass builds its networks and defines `losses`.
 
@@ -45,11 +53,9 @@ class Model(pl.LightningModule):
     Args:
         encoder: name of the encoder (conv32 is the paper's for 32x32 images).
         code_size: numbers in the code Y.
-        optimiser: adam is the paper's; muon takes the same steps but those of matrices (linear layers), whose updates
-            have all directions equally long (docs/recipe.md has what it costs and gives).
-        learning_rate: of the optimiser.
+        learning_rate: of Adam.
         betas: of Adam.
-        weight_decay: decoupled weight decay: each step takes the learning rate times this off the matrices and
+        weight_decay: decoupled weight decay (AdamW): each step takes the learning rate times this off the matrices and
             filters of all players, as a share of them. The paper has none (docs/recipe.md has what it is worth).
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
         warmup_steps: steps over which the learning rate rises linearly to its value.
@@ -64,7 +70,6 @@ class Model(pl.LightningModule):
         self,
         encoder: EncoderName = "conv32",
         code_size: int = 64,
-        optimiser: OptimiserName = "adam",
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 0.0,
@@ -240,12 +245,10 @@ class Model(pl.LightningModule):
         self.stop_if_not_finite()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimiser(
-            self,
-            self.hparams["optimiser"],
-            self.hparams["learning_rate"],
-            self.hparams["betas"],
-            self.hparams["weight_decay"],
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self, self.hparams["weight_decay"]),
+            lr=self.hparams["learning_rate"],
+            betas=tuple(self.hparams["betas"]),
             # Lightning cannot clip gradients for a fused optimiser under mixed precision.
             fused=not getattr(self.trainer, "gradient_clip_val", None),
         )

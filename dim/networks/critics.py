@@ -92,10 +92,10 @@ class EncodeBlock(nn.Module):
 class LocalDotCritic(_DotCritic):
     """Local, encode-and-dot: one EncodeBlock for the map's positions and one for the code (table 1).
 
-    The shift of the positions' layer norm, which is the same for all keys, adds one number to all scores of a code:
+    The shift of the positions' layer norm, the same for all keys, adds one number to all scores of a code:
     <query, key + shift> = <query, key> + <query, shift>. That number is added in float32. infoNCE does not feel it, so
-    that nothing holds the shift back: after long trainings it is many times as large as what tells the keys apart,
-    and a key that holds both loses much of the latter when it is rounded to bfloat16.
+    that nothing holds the shift back while it drifts: a key that held both would lose much of what tells it from
+    others when rounded to bfloat16.
 
     Args:
         spread: standard deviation of the scores of unrelated pairs at the start, set by the gains of the layer norms;
@@ -125,10 +125,9 @@ class LocalDotCritic(_DotCritic):
         return super().scores(queries, keys) + self._shift(queries)[:, None, None]
 
     def _shift(self, queries: Tensor) -> Tensor:
-        """(..., U) -> (...): what the keys' shift adds to the scores of each code."""
-        shift = self.map_block.norm.bias
-        with torch.autocast(queries.device.type, enabled=False):
-            return queries.to(shift.dtype) @ shift
+        """(..., U) -> (...): what the keys' shift adds to the scores of each code, in float32 at least."""
+        dtype = torch.promote_types(queries.dtype, torch.float32)
+        return (queries.to(dtype) * self.map_block.norm.bias.to(dtype)).sum(-1)
 
 
 class GlobalDotCritic(_DotCritic):
