@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from dim import checkpoints, cpu, release
+from dim.data import cifar
 from dim.data.sources import ROOT, Source, load_dataset
 from dim.devices import choose_device
 from dim.errors import UserError
@@ -53,7 +54,7 @@ def evaluate(
 
     Args:
         checkpoint: a run's folder, a checkpoint file, or a file of `dim export`, whose card is then written again.
-        data: the images.
+        data: the images, resized to the encoder's size where they have another.
         only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
         layers: encoder outputs to evaluate, separated by commas; by default all that the encoder is probed on.
         protocol: quick takes minutes on two cores, standard up to an hour, full is the paper's training.
@@ -79,13 +80,9 @@ def evaluate(
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
     if root is None and source != "digits":
         raise UserError(f"{file} does not say where its data are: give --data.root")
-    size = trained.get("image_size") if source == trained.get("source") else None
-    if source in ("digits", "folder"):
-        size = encoder.image_size
+    # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
+    size = None if source in cifar.KINDS and encoder.image_size == cifar.SIDE else encoder.image_size
     dataset = load_dataset(source, root or ROOT, data.download, size)
-    size = dataset.train.images.shape[-1]
-    if size != encoder.image_size:
-        raise UserError(f"the encoder takes images of {encoder.image_size} pixels, {source} has {size}")
     run = content.get("run", {})
     settings = dataclasses.asdict(PROTOCOLS[protocol])
     all_seeds = list(range(seed, seed + seeds))

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 
 import pytest
 
 from dim import evaluate, export, fit, release
 from dim.errors import UserError
 from dim.files import sha256
+from dim.networks.encoders import build_encoder
 from dim.reporting import cards
 
 
@@ -101,6 +103,21 @@ def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path):
     assert table.startswith("before\n")
     assert table.endswith("after\n")
     assert f"| quick |  |  | {accuracy} |" in table
+
+
+@pytest.mark.parametrize(
+    ("source", "side", "asked"),
+    [("cifar10", 32, None), ("cifar100", 64, 64), ("folder", 32, 32), ("folder", 64, 64), ("digits", 64, 64)],
+)
+def test_images_are_resized_to_what_the_encoder_takes(run, monkeypatch, source, side, asked):
+    def load(*arguments):
+        raise UserError(f"asked for {arguments}")
+
+    encoder = build_encoder("conv64" if side == 64 else "conv32", 64)
+    monkeypatch.setattr(evaluate.checkpoints, "encoder_from", lambda *_: encoder)
+    monkeypatch.setattr(evaluate, "load_dataset", load)
+    with pytest.raises(UserError, match=re.escape(str((source, "there", False, asked)))):
+        evaluate.run([str(run), "--data.source", source, "--data.root", "there"])
 
 
 def test_an_exported_file_does_not_know_where_data_are(run, tmp_path):

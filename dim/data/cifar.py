@@ -16,6 +16,9 @@ from dim.data.dataset import Dataset, Split, resized
 from dim.data.download import fetch, md5_of
 from dim.errors import UserError
 
+SIDE = 32
+"""Of the images, in pixels."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -141,7 +144,7 @@ def _from_files(kind: Kind, read: Callable[[str], bytes], origin: Path) -> Datas
 
     def split(files: list[list[str]]) -> Split:
         batches = [entries(name) for name, _ in files]
-        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, SIDE, SIDE)
         labels = [label for batch in batches for label in batch["labels" if "labels" in batch else "fine_labels"]]
         return Split(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64))
 

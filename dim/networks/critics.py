@@ -122,7 +122,8 @@ class LocalDotCritic(_DotCritic):
         return super().pairs(queries, keys) + self._shift(queries)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        return super().scores(queries, keys) + self._shift(queries)[:, None, None]
+        shift = self._shift(queries)[:, None, None]
+        return super().scores(queries, keys).to(shift.dtype).add_(shift)  # in place: the largest array of a step
 
     def _shift(self, queries: Tensor) -> Tensor:
         """(..., U) -> (...): what the keys' shift adds to the scores of each code, in float32 at least."""
