@@ -104,8 +104,11 @@ def draw(points: list[dict[str, Any]], path: Path) -> Path:
         axes.plot([], [], color="grey", marker=marker, label=recipe)
         for layer, colour in COLOURS.items():
             values = [[entry["accuracy"][layer] for entry in group] for group in groups]
-            axes.plot(x, [statistics.fmean(group) for group in values], marker=marker, color=colour)
-            axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.2, linewidth=0)
+            means = [statistics.fmean(group) for group in values]
+            # From the worst to the best seed, where there are several: a band would narrow to a point at single runs.
+            reach = [[m - min(g) for m, g in zip(means, values, strict=True)]]
+            reach += [[max(g) - m for m, g in zip(means, values, strict=True)]]
+            axes.errorbar(x, means, yerr=reach, marker=marker, color=colour, capsize=3)
     for layer, colour in COLOURS.items():
         axes.plot([], [], color=colour, label=layer)
         if published := row.get(layer):

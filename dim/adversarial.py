@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import normalize, softplus
 
 from dim import distributed
-from dim.objectives import Objective, jsd
+from dim.objectives import Objective, js, jsd, smile
 
 Prior = Literal["uniform", "gaussian", "ball", "sphere"]
 
@@ -64,13 +64,19 @@ def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tens
     return -_between(objective, real, fake)
 
 
+def fooling_loss(scores: Tensor) -> Tensor:
+    """mean sp(-D), in float32 at least: low where the discriminator takes the samples for real."""
+    return softplus(-scores.to(torch.promote_types(scores.dtype, torch.float32))).mean()
+
+
 def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
     """What the player who makes `fake` minimises: it lowers the discriminator's objective.
 
-    With JSD in the non-saturating form of the paper, sp(-D(fake)), which pushes in the same direction.
+    With JSD, and with objectives that are trained as JSD, in the non-saturating form of the paper, sp(-D(fake)), which
+    pushes in the same direction.
     """
-    if objective is jsd:
-        return softplus(-fake.to(torch.promote_types(fake.dtype, torch.float32))).mean()
+    if objective in (jsd, js, smile):
+        return fooling_loss(fake)
     return _between(objective, real, fake)
 
 

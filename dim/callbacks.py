@@ -18,7 +18,7 @@ from torchvision.utils import make_grid
 from dim import slurm
 from dim.checkpoints import FOLDER, LAST
 from dim.data.loader import normalise
-from dim.errors import UserError
+from dim.errors import at_least
 from dim.models import Model
 from dim.version import __version__
 
@@ -36,8 +36,8 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int = 500, every_n_epochs: int = 0) -> None:
-        if every_n_steps < 1:
-            raise UserError(f"checkpoint.every_n_steps is {every_n_steps}: it must be at least 1")
+        at_least(1, **{"checkpoint.every_n_steps": every_n_steps})
+        at_least(0, **{"checkpoint.every_n_epochs": every_n_epochs})
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.folder = Path()
@@ -136,6 +136,8 @@ class Pictures(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, images: int = 32) -> None:
+        at_least(0, **{"pictures.every_n_epochs": every_n_epochs})
+        at_least(1, **{"pictures.images": images})
         self.every_n_epochs = every_n_epochs
         self.images = images
 

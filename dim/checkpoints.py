@@ -63,6 +63,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: where there is none, or it is damaged, or holds more than plain data and tensors.
     """
     file = find_checkpoint(path)
+    if file.suffix == release.SUFFIX:
+        raise UserError(f"{file} holds an encoder alone, with which no training goes on: give a run's checkpoint")
     try:
         if zipfile.is_zipfile(file) and (entry := _damaged(file)):
             raise UserError(f"{file} is damaged: '{entry}' in it is not what was written")
@@ -73,8 +75,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "values (nothing in it was executed)"
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+        first = next(iter(str(error).splitlines()), "it is empty")
         raise UserError(
-            f"{file} is not a whole checkpoint ({' '.join(str(error).split()) or 'it is empty'})"
+            f"{file} is not a whole checkpoint ({first}): take another copy, or an earlier checkpoint of its run"
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{file} is not a training checkpoint: it has no state_dict")

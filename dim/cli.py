@@ -4,7 +4,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from dim.errors import UserError
+from dim.errors import UserError, behind
+from dim.suggestions import clearer
 from dim.version import __version__
 
 COMMANDS = {
@@ -71,18 +72,15 @@ def _users_error(error: BaseException) -> BaseException | None:
     """The error about what was asked for behind `error`; None where the program is at fault."""
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
-    link: BaseException | None = error
-    while link is not None:  # parsers wrap what a class that they build says
-        if isinstance(link, UserError):
-            return link
-        link = link.__cause__ or link.__context__
+    if known := behind(error):
+        return known
     # Only what is loaded can have raised; importing these takes seconds.
     for module, name in (
         ("jsonargparse", "ArgumentError"),
         ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
     ):
         if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
-            return error
+            return UserError(clearer(str(error), {}, "dim"))
     return None
 
 
@@ -93,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
+        print("dim: interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         mistake = _users_error(error)

@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from dim import checkpoints, cpu, release
 from dim.data import cifar
 from dim.data.sources import ROOT, Source, load_dataset
@@ -15,6 +13,7 @@ from dim.evaluation.progress import bars
 from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, ProtocolName, ResultFile
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import sha256
+from dim.parsing import parse
 from dim.provenance import versions
 from dim.reporting import cards
 from dim.reproduction import tables
@@ -106,14 +105,17 @@ def evaluate(
     name = "evaluation.json" if protocol == "quick" else f"evaluation-{protocol}.json"
     path = Path(output) if output else checkpoints.home(file) / name
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
+    asked = layers.split(",") if layers else encoder.layers
+    suiting = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
+    evaluations = suiting if only == "all" else only.split(",")
     with bars() as progress:
         run_protocol(
             encoder,
             dataset,
             results_file,
             PROTOCOLS[protocol],
-            list(EVALUATIONS) if only == "all" else only.split(","),
-            layers.split(",") if layers else encoder.layers,
+            evaluations,
+            asked,
             all_seeds,
             place,
             progress,
@@ -148,7 +150,4 @@ def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:
 def run(arguments: list[str]) -> None:
     """Runs `dim evaluate ARGUMENTS`."""
     cpu.tune()
-    parser = ArgumentParser(prog="dim evaluate", exit_on_error=False)
-    parser.add_function_arguments(evaluate, as_positional=True)
-    options = parser.instantiate(parser.parse_args(arguments))
-    evaluate(**options)
+    evaluate(**parse("dim evaluate", evaluate, arguments))

@@ -8,7 +8,6 @@ from typing import Any
 import safetensors.torch
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from dim.errors import UserError
 from dim.files import replacing, sha256, write_json
 from dim.networks.encoders import build_encoder, rebuild_encoder
 from dim.networks.inputs import SCALING
+from dim.parsing import parse
 from dim.provenance import versions
 from dim.reporting import cards
 from dim.reproduction.runs import read_record
@@ -150,6 +150,4 @@ def cost(run: Path, step: int) -> dict[str, Any]:
 
 def run(arguments: list[str]) -> None:
     """Runs `dim export ARGUMENTS`."""
-    parser = ArgumentParser(prog="dim export", exit_on_error=False)
-    parser.add_function_arguments(export, as_positional=True)
-    export(**parser.instantiate(parser.parse_args(arguments)))
+    export(**parse("dim export", export, arguments))

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import checkpoints, cpu, slurm
 from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
-from dim.errors import UserError
+from dim.errors import UserError, at_least, behind
 from dim.files import replacing
 from dim.models import Model
 from dim.models.base import NOT_FINITE
@@ -74,7 +74,7 @@ class Cli(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False, help="torch.compile encoder, critics and decoder")
         for name, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
     def _parse_ckpt_path(self) -> None:
         """The command line, not the checkpoint, says how to go on."""
@@ -91,6 +91,8 @@ class Cli(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         options, run = self.options, self.run
+        if not run.resolve().is_relative_to(Path(options.runs).resolve()) or not Path(options.name).parts:
+            raise UserError(f"name is '{options.name}': it must be a folder below {options.runs}")
         if isinstance(options.seed_everything, bool):
             raise UserError("seed_everything must be a number: it decides the order of the images too")
         options.weights_only = True  # never unpickle what a user was given
@@ -100,7 +102,10 @@ class Cli(LightningCLI):
             options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
         if options.ckpt_path:
             options.ckpt_path = str(checkpoints.find_checkpoint(options.ckpt_path))
-            self._refuse_other_model(checkpoints.read_checkpoint(options.ckpt_path))
+            content = checkpoints.read_checkpoint(options.ckpt_path)
+            self._refuse_other_model(content)
+            if self.subcommand == "fit":
+                self._refuse_other_data(content)
         elif self.subcommand != "fit":
             raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
         if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
@@ -128,6 +133,16 @@ class Cli(LightningCLI):
             if hparams and _plain(was) != _plain(value):
                 raise UserError(f"{path} was trained with {name}={was}, the command says {value}: make them equal")
 
+    def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
+        """What a run was trained on is what its card and its results say: one data set from beginning to end."""
+        was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
+        for name in ("source", "image_size", "validation"):
+            if name in was and was[name] != now[name]:
+                raise UserError(
+                    f"{self.options.ckpt_path} was trained with data.{name}={was[name]}, the command says {now[name]}: "
+                    "make them equal"
+                )
+
     @staticmethod
     def _default(class_path: str, option: str) -> Any:
         """What a model's option is if nothing is said."""
@@ -141,14 +156,18 @@ class Cli(LightningCLI):
         used = (run / CONFIG).exists() or (run / checkpoints.FOLDER).exists()
         resumed = self.options.ckpt_path and Path(self.options.ckpt_path).resolve().is_relative_to(run.resolve())
         if used and not resumed and not self.options.overwrite:
+            last = (run / checkpoints.FOLDER / checkpoints.LAST).exists()
+            resume = "resume it with --ckpt_path last" if last else "it saved no checkpoint to resume from"
             raise UserError(
-                f"{run} already holds a run: resume it with --ckpt_path last, replace it with --overwrite true, or "
-                "choose another --name"
+                f"{run} already holds a run: {resume}, replace it with --overwrite true, or choose another --name"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run, options = self.run, self.options
         trainer = self._get(self.config_init, "trainer")
+        at_least(1, **{"trainer.accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1)})
+        for name in ("log_every_n_steps", "gradient_clip_val"):
+            at_least(0, **{f"trainer.{name}": trainer.get(name) or 0})
         kwargs["default_root_dir"] = str(run)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [
@@ -165,7 +184,10 @@ class Cli(LightningCLI):
             "replaced": self._files(run) if options.overwrite and not options.ckpt_path else [],
             "run": self._get(self.config_init, "checkpoint"),
         }
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:  # what Lightning has against the options
+            raise UserError(f"trainer: {error}") from error
 
     @staticmethod
     def _files(run: Path) -> list[Path]:
@@ -198,7 +220,16 @@ class Cli(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
             folder = self.run
+            if not (folder / checkpoints.FOLDER / checkpoints.LAST).exists():
+                raise UserError("no step was taken: trainer.max_epochs, max_steps or limit_train_batches leaves none")
             print(f"checkpoints: {folder / checkpoints.FOLDER}\nlogs: tensorboard --logdir {folder / LOGS}")
+
+
+def _seed(value: Any) -> int:
+    seed = int(value)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed_everything is {seed}: it must be at least 0 and below 2^32")
+    return seed
 
 
 def _plain(value: Any) -> Any:
@@ -219,7 +250,7 @@ def run(command: str, arguments: list[str]) -> None:
     _quieten()
     # LightningCLI reads the command line itself, and so do the processes that a multi-device run starts.
     sys.argv = [sys.argv[0], command, *arguments]
-    options: dict[str, Any] = {"exit_on_error": False}
+    options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
     try:
         Cli(
             Model,
@@ -232,7 +263,13 @@ def run(command: str, arguments: list[str]) -> None:
             load_from_checkpoint_support=False,
             parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
         )
+    except UnicodeDecodeError as error:
+        raise UserError(f"a --config is no text: {error.reason} at byte {error.start}") from error
     except ArgumentError as error:
+        if known := behind(error):
+            raise known from None
+        if f"are required: {command}." in str(error):
+            raise UserError(f"dim {command} needs a model and data: --config configs/DATA/MODEL.yaml") from error
         own = ("config", "name", "runs", "overwrite", "compile", "seed_everything", "model", "data", "ckpt_path")
         groups = dict.fromkeys(own) | {"trainer": Trainer, **CALLBACKS}
-        raise UserError(clearer(str(error), groups)) from error
+        raise UserError(clearer(str(error), groups, f"dim {command}")) from error

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from dim import distributed
 from dim.data.datamodule import ImageData
 from dim.data.loader import Batch
-from dim.errors import UserError
+from dim.errors import UserError, at_least, positive
 from dim.evaluation.features import encode
 from dim.evaluation.spectrum import spectrum
 from dim.models import Model
@@ -57,6 +57,7 @@ class OnlineProbe(Callback):
     """
 
     def __init__(self, layers: Sequence[str] | None = None, learning_rate: float = 1e-3) -> None:
+        positive(**{"probe.learning_rate": learning_rate})
         self.asked, self.learning_rate = layers, learning_rate
         self.layers: tuple[str, ...] = ()
         self.heads = nn.ModuleDict()
@@ -213,6 +214,7 @@ class CodeWatch(Callback):
     """
 
     def __init__(self, images: int = 1000) -> None:
+        at_least(0, **{"codes.images": images})
         self.images = images
 
     def _codes(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:

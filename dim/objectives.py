@@ -25,6 +25,8 @@ from torch.nn.functional import softplus
 from dim import distributed
 
 OBJECTIVES: dict[str, "Objective"] = {}
+CONTRASTING = ("infonce", "interpolated")
+"""Objectives of a row's negatives together, which are the better the more there are; others mean over all rows'."""
 
 
 def _takes(function: Callable[..., Tensor], parameter: str) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from safetensors.torch import save
 
 from dim import cpu
@@ -17,6 +16,7 @@ from dim.errors import UserError
 from dim.evaluation.features import encode
 from dim.evaluation.progress import bars
 from dim.files import replacing
+from dim.parsing import parse
 
 FORMATS = (".npz", ".safetensors")
 
@@ -70,6 +70,4 @@ def write(path: Path, features: dict[str, torch.Tensor], files: list[str]) -> No
 def run(arguments: list[str]) -> None:
     """Runs `dim predict ARGUMENTS`."""
     cpu.tune()
-    parser = ArgumentParser(prog="dim predict", exit_on_error=False)
-    parser.add_function_arguments(predict, as_positional=True)
-    predict(**parser.instantiate(parser.parse_args(arguments)))
+    predict(**parse("dim predict", predict, arguments))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
 from dim import cpu, plots
@@ -16,6 +15,7 @@ from dim.errors import UserError
 from dim.evaluation.features import encode
 from dim.evaluation.progress import Report, bars
 from dim.files import replacing, write_json
+from dim.parsing import parse
 from dim.reporting import charts, pictures
 from dim.reporting.page import Picture, Section, page, provenance_html, table_html
 from dim.reporting.text import latex, markdown, update_readme
@@ -231,6 +231,4 @@ def estimated(folder: Path) -> Section:
 def run(arguments: list[str]) -> None:
     """Runs `dim report ARGUMENTS`."""
     cpu.tune()
-    parser = ArgumentParser(prog="dim report", exit_on_error=False)
-    parser.add_function_arguments(report)
-    report(**parser.instantiate(parser.parse_args(arguments)))
+    report(**parse("dim report", report, arguments))

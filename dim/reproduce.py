@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dim.errors import UserError
+from dim.parsing import parse
 from dim.reproduction import estimates, results, tables
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
 from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
@@ -78,9 +78,13 @@ def reproduce(
     for name in (data or ",".join(data_of(experiment))).split(","):
         tasks.append(Task(experiment, name, budget or default_budget(name), places, seeds, tuple(extra)))
     chosen = [run for task in tasks for run in task.chosen(rows)]
+    if root is not None and not Path(root).exists() and not download:
+        raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     if dry_run:
         show_plan(chosen)
         return 0
+    for task in tasks:
+        results.check(results.place(output, task.experiment, task.data, task.budget), task.extra)
     executors: dict[Where, Callable[[], Executor]] = {
         "local": Machine,
         "gpus": lambda: Machine.gpus(devices.split(",")),
@@ -105,7 +109,7 @@ class Task:
         seeds: int,
         extra: tuple[str, ...],
     ) -> None:
-        self.experiment, self.data, self.budget = experiment, data, budget
+        self.experiment, self.data, self.budget, self.extra = experiment, data, budget, extra
         evaluating = evaluation_of(experiment, budget)
         self.rows: list[tuple[Row, list[Run]]] = [
             (row, [plan_run(row, data, budget, seed, evaluating, places, extra) for seed in range(seeds)])
@@ -120,8 +124,8 @@ class Task:
 
     def report(self, output: Path) -> None:
         """Prints and writes the table of what there is."""
-        content = results.gather(self.experiment, self.data, self.budget, self.rows)
-        title = f"{self.experiment} on {self.data}, budget {self.budget}: {BUDGETS[self.budget].about}"
+        content = results.gather(self.experiment, self.data, self.budget, self.rows, self.extra)
+        title = f"{self.experiment} on {self.data}, budget {self.budget}: {content['budget']['about']}"
         tables.print_experiment(results.long_rows(content), title)
         path = results.write(content, output)
         print(f"results: {path} and {path.with_suffix('.csv')}")
@@ -248,8 +252,6 @@ def run(arguments: list[str]) -> None:
         place = arguments.index("--")
         arguments, extra = arguments[:place], arguments[place + 1 :]
     arguments = [word for word in arguments if word != "--dry-run"] + ["--dry_run=true"] * ("--dry-run" in arguments)
-    parser = ArgumentParser(prog="dim reproduce", exit_on_error=False)
-    parser.add_function_arguments(reproduce, as_positional=True, skip={"extra"})
-    options = parser.instantiate(parser.parse_args(arguments))
+    options = parse("dim reproduce", reproduce, arguments, skip=["extra"])
     if status := reproduce(**options, extra=extra):
         sys.exit(status)

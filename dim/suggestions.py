@@ -1,4 +1,4 @@
-"""What a user meant by an option that does not exist."""
+"""What a user meant by an option that does not exist, or by a value that an option cannot have."""
 
 import difflib
 import importlib
@@ -7,16 +7,27 @@ import re
 from collections.abc import Iterable
 
 _CLASS = re.compile(r"class_path '(?P<place>[\w.]+)':\s+(?:-\s+)?Option '(?P<option>[^']+)' is not accepted")
-_COMMAND = re.compile(r"Subcommand '(?P<place>\w+)' does not accept option '(?P<option>[^']+)'")
+_COMMAND = re.compile(
+    r"(Subcommand '\w+' does not accept option '|[Uu]nrecognized arguments: --)(?P<option>[^'\s=]+)",
+)
+_KEY = re.compile(r'Parser key "(?P<key>[\w.]+)"')
+_VALUE = re.compile(
+    r'Parser key "(?P<key>[\w.]+)": Expected an? (?P<kind>.+?)\. Got value: (?P<value>.+?)(?: - Expected|$)'
+)
+_UNION = re.compile(r'Parser key "(?P<key>[\w.]+)": (?P<kind>Does not validate .+) Given value: (?P<value>.+)$')
+_CHOICES = re.compile(r"Literal\[(.+?)\]")
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list, [A, B]"}
 
 
-def clearer(message: str, groups: dict[str, type | None]) -> str:
-    """A parser's complaint about an option that does not exist, in one short sentence that names the nearest one.
+def clearer(message: str, groups: dict[str, type | None], command: str) -> str:
+    """A parser's complaint about an option or a value that does not exist, in one short sentence, with the nearest one.
 
     Args:
         message: the parser's; other complaints are returned as they are.
         groups: options of the command line, and the class that says what those of a group are.
+        command: what was called, `dim fit`.
     """
+    message = " ".join(message.split())
     if found := _CLASS.search(message):
         module, _, name = found["place"].rpartition(".")
         owner = getattr(importlib.import_module(module), name)
@@ -27,8 +38,24 @@ def clearer(message: str, groups: dict[str, type | None]) -> str:
         known = groups.get(group)
         names = [f"{group}.{name}" for name in parameters(known)] if dot and known else groups
         wanted = option if dot and known else group
-        return f"dim {found['place']} has no option '{option}'{nearest(wanted, names)}"
-    return message
+        return f"{command} has no option '{option}'{nearest(wanted, names)}"
+    return _about_value(message) or message
+
+
+def _about_value(message: str) -> str | None:
+    """The complaint about a value of the wrong kind: what it may be."""
+    found = [*_VALUE.finditer(message)] or [*_UNION.finditer(message)]
+    if not found or "NestedArg" in (value := found[-1]["value"]):
+        return None
+    key, kind = found[-1]["key"], found[-1]["kind"]
+    outer = _KEY.search(message)
+    if outer and outer["key"] != key:
+        key = f"{outer['key']}.{key}"
+    choices = [choice.strip("' ") for group in _CHOICES.findall(kind) for choice in group.split(",")]
+    if choices:
+        return f"{key} is {value}{nearest(value, dict.fromkeys(choices))}"
+    kinds = [text for name, text in KINDS.items() if re.search(rf"\b{name}\b", kind)]
+    return f"{key} is {value}: it must be {' or '.join(kinds)}" if kinds else None
 
 
 def parameters(owner: type) -> list[str]:

@@ -40,7 +40,16 @@ def test_jsd_losses_are_binary_cross_entropies():
     bce = nn.functional.binary_cross_entropy_with_logits
     expected = bce(real, torch.ones(9)) + bce(fake, torch.zeros(9))
     torch.testing.assert_close(adversarial.discriminator_loss(jsd, real, fake), expected)
-    torch.testing.assert_close(adversarial.generator_loss(jsd, real, fake), bce(fake, torch.ones(9)))
+    for objective in ("jsd", "js", "smile"):  # all trained as JSD
+        found = adversarial.generator_loss(OBJECTIVES[objective], real, fake)
+        torch.testing.assert_close(found, bce(fake, torch.ones(9)))
+
+
+def test_fooling_loss_of_half_precision_is_taken_in_float32():
+    scores = torch.randn(500).to(torch.bfloat16)
+    found = adversarial.fooling_loss(scores)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), nn.functional.softplus(-scores.double()).mean())
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)

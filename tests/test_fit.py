@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dim
 from dim import fit
@@ -37,6 +38,10 @@ def train(runs, *arguments, epochs=2):
 
 def checkpoint(runs, name="last.ckpt"):
     return torch.load(runs / RUN / "checkpoints" / name, weights_only=True)
+
+
+def scalars(logs, name):
+    return [event.value for event in EventAccumulator(str(logs)).Reload().Scalars(name)]
 
 
 def equal(a, b):
@@ -195,6 +200,20 @@ def test_resuming_at_the_end_of_an_epoch_repeats_and_skips_nothing(tmp_path, mon
     assert equal(whole["state_dict"], parts["state_dict"])
 
 
+def test_a_run_goes_on_with_the_data_it_began_with(tmp_path):
+    train(tmp_path, *MODELS["supervised"], epochs=1)
+    last = tmp_path / RUN / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"was trained with data.validation=0, the command says 16: make them equal"):
+        train(tmp_path, *MODELS["supervised"], "--data.validation", "16", "--ckpt_path", "last")
+    with pytest.raises(UserError, match=r"was trained with data.source=digits, the command says cifar10"):
+        train(tmp_path, *MODELS["supervised"], "--data.source", "cifar10", "--ckpt_path", str(last))
+
+
+def test_a_run_without_a_step_is_not_called_one(tmp_path):
+    with pytest.raises(UserError, match="no step was taken"):
+        train(tmp_path, *MODELS["supervised"], epochs=0)
+
+
 def test_image_size_must_fit_the_encoder(tmp_path):
     with pytest.raises(UserError, match="takes images of 32 pixels, the data has 64"):
         train(tmp_path, *DIM, "--data.image_size", "64")
@@ -212,12 +231,19 @@ def test_two_processes_complete_a_fit_and_an_evaluation_reads_it(tmp_path):
         "--data.batch_size",
         "16",
     ]
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--runs", str(tmp_path)]
-    command = [sys.executable, "-m", "dim", "fit", *QUICK, *DIM, "--model.gamma", "1", *ddp, *limits]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.log_every_n_steps", "1"]
+    alike = [*DIM, "--model.gamma", "1", *limits, "--runs"]
+    command = [sys.executable, "-m", "dim", "fit", *QUICK, *ddp, *alike, str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert checkpoint(tmp_path)["global_step"] == 3
+    # What is logged is of the whole batch: 2 x 16 as 1 x 32.
+    fit.run("fit", [*QUICK, *alike, str(tmp_path / "alone")])
+    for name in ("loss", "local", "local_nats", "prior", "discriminator_accuracy"):
+        spread, alone = (scalars(runs / RUN / "logs", f"train/{name}") for runs in (tmp_path, tmp_path / "alone"))
+        assert len(alone) == 3
+        assert spread == pytest.approx(alone, rel=1e-3), name
     evaluated = [sys.executable, "-m", "dim", "evaluate", str(tmp_path / RUN), "--only", "mlp", "--layers", "y"]
     done = subprocess.run(evaluated, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -175,11 +175,28 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--data", "mnist"], "no row of table1 has a config for mnist"),
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),
+        (["--root", "nowhere", "--dry-run"], "root nowhere does not exist"),
+        (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
     ],
 )
 def test_mistakes_are_one_line(dim, arguments, message):
     with pytest.raises(UserError, match=message):
         dim("table1", *arguments)
+
+
+def test_results_with_other_options_are_not_written_over(dim):
+    row = ["table1", "--data", "digits", "--budget", "smoke", "--rows", "DIM*"]
+    assert dim(*row)[0] == 0
+    before = content(dim, "table1-digits-smoke")
+    with pytest.raises(UserError, match="holds results without options: give another --output"):
+        dim(*row, "--", "--trainer.max_epochs", "3")
+    assert content(dim, "table1-digits-smoke") == before
+    (dim.results / "table1-digits-smoke.json").unlink()
+    dim.places.runs.rename(dim.places.runs.with_name("short"))
+    status, printed = dim(*row, "--", "--trainer.max_epochs", "3")
+    assert status == 0
+    assert "but for --trainer.max_epochs 3" in " ".join(printed.out.split())
+    assert content(dim, "table1-digits-smoke")["budget"]["options"] == ["--trainer.max_epochs", "3"]
 
 
 def test_the_command_is_known():

@@ -25,11 +25,27 @@ CLASS = "Parser key: Problem with given class_path 'dim.models.Autoencoder': Opt
             "Subcommand 'fit' does not accept option 'zzz'",
             "dim fit has no option 'zzz'; there are name, model, probe",
         ),
+        ("Unrecognized arguments: --nmae x", "dim fit has no option 'nmae': did you mean 'name'?"),
+        (
+            "Parser key \"model\": Does not validate ... Errors: - Problem with given class_path 'dim.models.X':\n"
+            "    Parser key \"kind\": Expected a typing.Literal['dv', 'infonce']. Got value: infonec\n"
+            "  - Expected a <class 'NoneType'> Given value: NestedArg(key='kind', val='infonec')",
+            "model.kind is infonec: did you mean 'infonce'?",
+        ),
+        (
+            "Parser key \"batch_size\": Expected a <class 'int'>. Got value: 2.5",
+            "batch_size is 2.5: it must be a whole number",
+        ),
+        (
+            'Parser key "trainer.precision": Does not validate against any of the Union subtypes Subtypes: '
+            "[typing.Literal[64, 32], typing.Literal['bf16-true', 'bf16-mixed']] Errors: ... Given value: bf16-mixd",
+            "trainer.precision is bf16-mixd: did you mean 'bf16-mixed'?",
+        ),
         ("something else", "something else"),
     ],
 )
 def test_the_nearest_option_is_named(message, clear):
-    assert clearer(message, GROUPS) == clear
+    assert clearer(message, GROUPS, "dim fit") == clear
 
 
 def test_options_that_are_handed_on_are_known_too():

@@ -8,7 +8,7 @@ import torch
 from dim.data.loader import DeviceLoader
 from dim.data.resume import position, settle
 from dim.data.sources import ROOT, Dataset, Source, Split, load_dataset, split_validation
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 
 
 class ImageData(pl.LightningDataModule):
@@ -35,6 +35,8 @@ class ImageData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        at_least(1, batch_size=batch_size)
+        at_least(0, validation=validation)
         root = str(root)  # checkpoints hold plain types only
         self.save_hyperparameters()
         self._dataset: Dataset | None = None

@@ -50,10 +50,11 @@ def ndm(
     """Trains a discriminator between codes and independently permuted codes; reports DV on held-out codes.
 
     The quantity is the total correlation, KL(joint || product of marginals), in nats, and the report a lower bound
-    in expectation. Codes are standardised first, which changes neither (one-to-one maps of single features do
-    not) and lets one learning rate serve codes of any scale; the paper takes them as they are. Where features depend
-    so strongly that samples are told apart almost without error, the estimate keeps growing with training: whatever
-    stands above `ceiling` says "at least about that", and compares codes only if all were trained alike.
+    of it, but for DV's bias upwards where e^NDM is not small against the number of codes. Codes are standardised
+    first, which changes neither (one-to-one maps of single features do not) and lets one learning rate serve codes of
+    any scale; the paper takes them as they are. Where features depend so strongly that samples are told apart almost
+    without error, the estimate keeps growing with training: whatever stands above `ceiling` says "at least about
+    that", and compares codes only if all were trained alike.
 
     Args:
         train_codes, test_codes: (N, D) float32 on one device.

@@ -35,7 +35,11 @@ Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One layer's metrics over seeds: means under the metrics' names, `<metric>_std`, and the single `runs`."""
+    """One layer's metrics over seeds: means under the metrics' names, `<metric>_std`, and the single `runs`.
+
+    A metric that has a `<metric>_std` of its own, the SVM's over its five runs, keeps it (its mean); the deviation over
+    seeds is then `<metric>_seeds_std`. Of certificates the worst counts.
+    """
     if len(runs) == 1:
         return runs[0]
     return {**_means(runs), "runs": list(runs)}
@@ -47,8 +51,14 @@ def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [run[name] for run in runs]
         if isinstance(value, dict):
             means[name] = _means(values)
-        elif isinstance(value, float) and not name.endswith("_std"):
-            means[name], means[f"{name}_std"] = statistics.fmean(values), statistics.stdev(values)
+        elif isinstance(value, bool):
+            means[name] = all(values)
+        elif name == "relative_gap":
+            means[name] = max(values)
+        elif isinstance(value, float):
+            means[name] = statistics.fmean(values)
+            if not name.endswith("_std"):
+                means[f"{name}_seeds_std" if f"{name}_std" in runs[0] else f"{name}_std"] = statistics.stdev(values)
     return means
 
 
@@ -104,7 +114,7 @@ def evaluate(
         cache: folder that keeps features, see `dim.evaluation.feature_cache`.
 
     Raises:
-        UserError: for an evaluation or a layer that does not exist.
+        UserError: for an evaluation or a layer that does not exist, or an evaluation that is of none of `layers`.
     """
     for name in only:
         if name not in EVALUATIONS:
@@ -112,6 +122,8 @@ def evaluate(
     plan = {}
     for name in only:
         suited = EVALUATIONS[name].layers
+        if suited is not None and not set(suited) & set(layers):
+            raise UserError(f"{name} is of {', '.join(suited)} alone: ask for that layer, or leave {name} out")
         plan[name] = file.missing(name, [layer for layer in layers if suited is None or layer in suited])
     needed = [layer for layer in layers if any(layer in missing for missing in plan.values())]
     if not needed:

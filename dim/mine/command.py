@@ -32,12 +32,9 @@ def run(arguments: list[str]) -> None:
     name, *options = arguments
     if name not in EXPERIMENTS:
         raise UserError(f"there is no experiment '{name}': one of {', '.join(EXPERIMENTS)}")
-    from jsonargparse import ArgumentParser
-
     from dim import cpu
+    from dim.parsing import parse
 
     cpu.tune()
     function = getattr(importlib.import_module(f"dim.mine.experiments.{name}"), name)
-    parser = ArgumentParser(prog=f"dim mine {name}", exit_on_error=False)
-    parser.add_function_arguments(function)
-    function(**parser.instantiate(parser.parse_args(options)))
+    function(**parse(f"dim mine {name}", function, options))

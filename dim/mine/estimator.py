@@ -18,11 +18,9 @@ from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
 from dim.mine.networks import CriticName, perceptron, statistics_network
-from dim.objectives import OBJECTIVES, Objective, ObjectiveName
+from dim.objectives import CONTRASTING, OBJECTIVES, Objective, ObjectiveName
 
 NATS_PER_BIT = math.log(2)
-CONTRASTING = ("infonce", "interpolated")
-"""Objectives of a row's negatives together, which are the better the more there are."""
 HELD_OUT_NEGATIVES = {"concat": 10, "separable": 500}
 """Other x for each held-out z where the objective does not count them: more make the mean of e^T more exact."""
 CURVE_PAIRS = 10_000
@@ -39,13 +37,15 @@ class DivergenceError(UserError):
 class MINE:
     """Mutual information I(X; Z) by training a critic; `fit(x, z)` then `estimate_`.
 
-    The estimate comes from pairs that were held out of training, and of the choice when to stop, so that it is a
-    lower bound in expectation for the objectives that are bounds; a bound from n pairs cannot certify much more than
-    log n nats (McAllester and Stratos 2020), which `ceiling_` holds.
+    The estimate comes from pairs that were held out of training, and of the choice when to stop. For nwj, js, tuba,
+    interpolated and infonce it is a lower bound in expectation. DV is a bound of the whole population only: the
+    logarithm of a mean over scores is too small on average, which shows once e^I is not small against their number. A
+    bound from n pairs cannot certify much more than log n nats (McAllester and Stratos 2020), which `ceiling_` holds.
 
     Args:
         bound: objective that trains the critic; dv uses the moving average of the MINE paper in its gradient.
-        report: objective that reports; by default the one that trains, or dv where that has no estimate.
+        report: objective that reports; by default the one that trains, or dv where that has no estimate. A critic of
+            dv or infonce is known up to a constant, which nwj, kl, js and smile would take for information.
         critic: concat joins x and z (MINE's); separable is a dot product of embeddings.
         widths: hidden widths of the critic on vectors (images use the lab's convolutional critic).
         units: size of a separable critic's embeddings.
@@ -76,6 +76,7 @@ class MINE:
         history_: epoch, step, estimate (on at most 10,000 held-out pairs), training estimate and, with patience,
             validation estimate of each evaluation.
         ceiling_: log of the number of held-out pairs, in `unit`.
+        negatives_: other x that each held-out z was scored with; `score` takes as many.
         critic_: the trained critic.
     """
 
@@ -162,7 +163,7 @@ class MINE:
         generator = torch.Generator().manual_seed(self.seed)
         x, z = ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
         device = self.critic_.scale_z.mean.device
-        return self._measure(self.critic_, (x.to(device), z.to(device)), self._counts(self.batch_size, len(x))[1])
+        return self._measure(self.critic_, (x.to(device), z.to(device)), self.negatives_)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """The convergence curve, held-out and training estimate against epochs; saved as PNG and SVG if `path` is set.
@@ -190,6 +191,11 @@ class MINE:
                 raise UserError(f"mine: there is no objective '{name}': choose from {', '.join(OBJECTIVES)}")
         if self.report is not None and OBJECTIVES[self.report]._estimate is None:
             raise UserError(f"mine: '{self.report}' has no estimate to report")
+        if self.bound in training.FREE and self._reporter.name in training.FELT:
+            raise UserError(
+                f"mine: {self.bound} trains scores up to a constant, which '{self.report}' would report as "
+                "information: train with jsd, or report dv"
+            )
         if self._reporter.takes_baseline and not OBJECTIVES[self.bound].takes_baseline:
             raise UserError(f"mine: '{self.report}' reports with a baseline that only tuba and interpolated train")
         least = (self.evaluations, *(n for n in (self.patience, self.steps, self.held_out_negatives) if n is not None))
@@ -279,8 +285,10 @@ class MINE:
         self.critic_ = critic
         if self.held_out_negatives is not None and not self._contrasting:
             held = min(self.held_out_negatives, len(test[0]) - 1)
+        self.negatives_ = held
         self._summarise(training.held_out(critic, *test, held))
-        train = statistics.fmean(entry["train"] for entry in self.history_[-3:])
+        before = self.history_[: len(self.history_) - best.waited]  # up to the critic that was kept
+        train = statistics.fmean(entry["train"] for entry in before[-3:])
         warn_of_doubt(self.estimate_, train, self.ceiling_, self.unit)
 
     @contextlib.contextmanager
@@ -293,9 +301,11 @@ class MINE:
 
     def _estimate(self, scores: training.Scores) -> Tensor:
         with torch.no_grad():
-            return scores.estimate(
-                self._reporter, None if self._reporter.name == self.bound else training.LOG_RATIO.get(self.bound)
-            )
+            if self._reporter.name == self.bound:
+                return scores.estimate(self._reporter)
+            to_ratio = training.LOG_RATIO.get(self.bound, lambda t: t)
+            more = 1.0 if self._reporter.name in ("nwj", "kl") else 0.0
+            return scores.estimate(self._reporter, lambda t: to_ratio(t) + more)
 
     def _measure(
         self, critic: training.Critic, pairs: training.Pairs, negatives: int, most: int | None = None

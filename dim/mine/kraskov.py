@@ -54,7 +54,7 @@ def _count_in_tables(sides: list[np.ndarray], neighbours: int, chunk: int = 500)
     counts: list[list[np.ndarray]] = [[], []]
     for start in range(0, len(sides[0]), chunk):
         tables = [cdist(side[start : start + chunk], side, "chebyshev") for side in sides]
-        radius = np.partition(np.maximum(*tables), neighbours, axis=1)[:, neighbours, None]
+        radius = np.nextafter(np.partition(np.maximum(*tables), neighbours, axis=1)[:, neighbours, None], 0)
         for found, table in zip(counts, tables, strict=True):
-            found.append((table < radius).sum(1))
+            found.append((table <= radius).sum(1))
     return [np.concatenate(found) for found in counts]

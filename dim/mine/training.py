@@ -15,12 +15,18 @@ from dim.objectives import Objective, dv, log_mean_exp
 Sampler = Callable[[int, torch.Generator], Pairs]
 """`sampler(n, generator)` draws n fresh pairs."""
 LOG_RATIO: dict[str, Callable[[Tensor], Tensor]] = {
-    # At the optimum of an f-divergence T is a function of r = p(x, z) / (p(x) p(z)): 1 - r^(-1/2) = 1 - e^(-T), and
-    # 2 (r - 1) = T. Others have T = log r up to a constant.
+    # At the optimum of an f-divergence T is a function of r = p(x, z) / (p(x) p(z)): 1 + log r = T,
+    # 1 - r^(-1/2) = 1 - e^(-T), and 2 (r - 1) = T. Others have T = log r, dv and infonce up to a constant.
+    "nwj": lambda t: t - 1,
+    "kl": lambda t: t - 1,
     "hellinger": lambda t: 2 * t,
     "chi2": lambda t: (t / 2).clamp(min=-0.999).log1p(),
 }
 """Scores of what these objectives train, as log ratios."""
+FREE = ("dv", "infonce")
+"""Objectives that do not feel a constant added to all scores (infonce: of a row), so that they leave it to chance."""
+FELT = ("nwj", "kl", "js", "smile")
+"""Objectives whose estimate takes scores for log ratios (nwj and kl: one more), constant included."""
 
 
 @dataclass

@@ -17,8 +17,10 @@ def squared_error(reconstructions: Tensor, images: Tensor) -> Tensor:
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(0, I)) in nats, summed over the code (N, Y), averaged over rows."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+    """KL(N(mean, variance) || N(0, I)) in nats, summed over the code (N, Y), averaged over rows; float32 at least."""
+    # e^v - 1 - v of a small v is a difference of near equals, of which half precision leaves nothing.
+    mean, log_variance = (side.to(torch.promote_types(side.dtype, torch.float32)) for side in (mean, log_variance))
+    return 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(1).mean()
 
 
 def latent_noise(rows: int, code_size: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from dim import distributed
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
 from dim.devices import to_device, waits
-from dim.errors import UserError
+from dim.errors import UserError, at_least, positive
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
@@ -79,6 +79,11 @@ class Model(pl.LightningModule):
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(1, code_size=code_size)
+        at_least(0, warmup_steps=warmup_steps)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"betas are {betas}: both must be at least 0 and below 1")
         if not (weight_decay >= 0 and weight_decay * learning_rate < 1):
             raise UserError(
                 f"weight_decay is {weight_decay}: it must be at least 0 and below 1 / learning_rate ({learning_rate})"
@@ -191,9 +196,9 @@ class Model(pl.LightningModule):
 
     def _log(self, stage: str, total: Tensor, step: Step, **options: Any) -> None:
         values = {**step.losses, **step.metrics}
-        self.log(f"{stage}/loss", total.detach(), prog_bar=True, sync_dist=stage != "train", **options)
+        self.log(f"{stage}/loss", total.detach(), prog_bar=True, sync_dist=True, **options)
         named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
-        self.log_dict(named, sync_dist=stage != "train", **options)
+        self.log_dict(named, sync_dist=True, **options)
 
     def _guard(self, losses: dict[str, Tensor], indices: Tensor) -> None:
         """Notes the first step at which a loss is not finite, and stops there.
@@ -226,9 +231,9 @@ class Model(pl.LightningModule):
         if step < NEVER:
             where = self._keep_indices(name, step)
             raise UserError(
-                f"the loss '{name}' is not finite at step {step}: the last checkpoint is intact, the batch's image "
-                f"numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, jsd, "
-                "infonce) if it has one"
+                f"the loss '{name}' is not finite at step {step}: checkpoints from before are intact, the batch's "
+                f"image numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, "
+                "jsd, infonce) if it has one"
             )
         self._unchecked.clear()
 

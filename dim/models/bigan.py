@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from dim import adversarial
 from dim.data.loader import Batch
@@ -36,8 +35,8 @@ class BiGAN(Model):
         judge = adversarial.frozen(self.discriminator)
         # Each is told the other's label: encoded pairs count as generated, generated ones as encoded.
         fooled = {
-            "encoder": softplus(judge(*encoded)).mean(),
-            "generator": softplus(-judge(*generated)).mean(),
+            "encoder": adversarial.fooling_loss(-judge(*encoded)),
+            "generator": adversarial.fooling_loss(judge(*generated)),
         }
         real, penalty = adversarial.penalised_scores(self.discriminator, *encoded)
         fake = self.discriminator(*(side.detach() for side in generated))

@@ -11,7 +11,7 @@ from dim.adversarial import Prior
 from dim.augmentation import NUMBERS, random_view
 from dim.contrast import code_vectors, contrast
 from dim.data.loader import Batch
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.models.base import Model, Step
 from dim.networks.critics import (
     Critic,
@@ -21,7 +21,7 @@ from dim.networks.critics import (
     LocalDotCritic,
 )
 from dim.networks.discriminators import CodeDiscriminator
-from dim.objectives import OBJECTIVES, ObjectiveName
+from dim.objectives import CONTRASTING, OBJECTIVES, ObjectiveName
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
 
 CriticName = Literal["concat", "dot"]
@@ -88,6 +88,7 @@ class DeepInfoMax(Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        at_least(1, units=units, width=width)
         if not (alpha or beta):
             raise UserError("alpha and beta are both 0: Deep InfoMax needs a global or a local objective")
         for option, weight in {"alpha": alpha, "beta": beta, "gamma": gamma, "penalty": gradient_penalty}.items():
@@ -184,8 +185,10 @@ class DeepInfoMax(Model):
             estimate = objective.estimate(*scores, baseline, union=self.union, value=value.detach())
         if estimate is None:
             return value, {}
-        # infoNCE's limit, and about as much as the pairs of one batch can certify by any bound.
-        ceiling = torch.full_like(estimate, math.log(1 + scores.negative.shape[1]))
+        # A row's limit where rows are contrasted; else about as much as that many pairs can certify by any bound.
+        pairs = scores.positive.numel() * (distributed.size() if self.union else 1)
+        limit = 1 + scores.negative.shape[1] if objective.name in CONTRASTING else pairs
+        ceiling = torch.full_like(estimate, math.log(limit))
         return value, {f"{part}_nats": estimate, f"{part}_ceiling": ceiling}
 
     def _add_coordinates(self, step: Step, outputs: dict[str, Tensor]) -> None:

@@ -241,7 +241,8 @@ class _FoldedSingle(_FoldedEncoder):
 class _FoldedGlobals(_FoldedEncoder):
     """Multiple globals: two convolutions on the folded map give 5x5 vectors, `y` (N, Y, 5, 5); there is no fc.
 
-    The paper's vectors have 192 numbers: use code_size 192.
+    The paper's vectors have 192 numbers: use code_size 192. They end in a ReLU, so that their sigmoid is never below
+    1/2 and cannot match a uniform prior: use gamma 0.
     """
 
     layers = ("conv", "y")

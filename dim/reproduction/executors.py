@@ -42,7 +42,13 @@ class Machine:
 
     @classmethod
     def gpus(cls, devices: Sequence[str]) -> "Machine":
-        """One slot for each device, which its processes see as their only one."""
+        """One slot for each device, which its processes see as their only one.
+
+        Raises:
+            UserError: a device without a name, or one given twice.
+        """
+        if not all(devices) or len(set(devices)) < len(devices):
+            raise UserError(f"devices are {','.join(devices)}: give each GPU once, separated by commas")
         return cls([{"CUDA_VISIBLE_DEVICES": device} for device in devices])
 
     def run(self, runs: Sequence[Run], retrain: bool, watch: Watch, done: Done) -> None:

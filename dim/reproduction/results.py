@@ -1,7 +1,9 @@
 """The results of an experiment as one compact, self-contained file: every number with what made it."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,21 +22,32 @@ VERSION = 1
 
 
 def gather(
-    experiment: ExperimentName, data: str, budget: BudgetName, rows: Sequence[tuple[Row, Sequence[Run]]]
+    experiment: ExperimentName,
+    data: str,
+    budget: BudgetName,
+    rows: Sequence[tuple[Row, Sequence[Run]]],
+    extra: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What there is of an experiment on disk; `rows` are its rows with their runs (one for each seed).
 
-    Numbers of stale or unfinished runs are left out; such runs are listed with their state.
+    Numbers of stale or unfinished runs are left out; such runs are listed with their state. `extra` are options of
+    `dim fit` that every row had on top of the budget's.
     """
     protocol = rows[0][1][0].evaluating.protocol
     return {
         "schema_version": VERSION,
         "experiment": experiment,
         "data": data,
-        "budget": {"name": budget, "about": BUDGETS[budget].about},
+        "budget": {"name": budget, "about": about(budget, extra), "options": list(extra)},
         "protocol": {"name": protocol, **dataclasses.asdict(PROTOCOLS[protocol])},
         "rows": [_row(experiment, row, runs) for row, runs in rows],
     }
+
+
+def about(budget: BudgetName, extra: Sequence[str]) -> str:
+    """What a budget is, and what was changed of it."""
+    text = BUDGETS[budget].about
+    return f"{text}, but for {' '.join(extra)}" if extra else text
 
 
 def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
@@ -171,9 +184,32 @@ def row_state(row: dict[str, Any]) -> str:
     return "; ".join(sorted({seed["note"] for seed in row["seeds"] if seed["note"]}))
 
 
+def place(folder: Path, experiment: ExperimentName, data: str, budget: BudgetName) -> Path:
+    """Where an experiment's results are written; beside it, with .csv, its table."""
+    return folder / f"{experiment}-{data}-{budget}.json"
+
+
+def check(path: Path, extra: Sequence[str]) -> None:
+    """Looks, before anything is trained, whether results with these options may be written to `path`.
+
+    Raises:
+        UserError: its folder cannot be written to, or it holds results with other options.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} cannot be written to: give another --output")
+    if not path.exists():
+        return
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # no results: gives way
+        other = json.loads(path.read_text("utf-8"))["budget"].get("options", [])
+        if list(other) != list(extra):
+            said = f"with {' '.join(other)}" if other else "without options"
+            raise UserError(f"{path} holds results {said}: give another --output, and other --runs, for these")
+
+
 def write(content: dict[str, Any], folder: Path) -> Path:
     """Writes EXPERIMENT-DATA-BUDGET.json and .csv, and returns the JSON's path."""
-    path = folder / f"{content['experiment']}-{content['data']}-{content['budget']['name']}.json"
+    path = place(folder, content["experiment"], content["data"], content["budget"]["name"])
     write_json(path, content)
     write_csv(path.with_suffix(".csv"), long_rows(content))
     return path

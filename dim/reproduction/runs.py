@@ -148,10 +148,11 @@ def state(run: Run) -> State:
     if record is None:
         used = (run.folder / CONFIG).exists() or (run.folder / FOLDER).exists()
         return State("stale", "the folder holds a run that was not made here") if used else State("missing")
-    changed = recipes.differences(record["recipe"], run.recipe)
+    changed, error = recipes.differences(record["recipe"], run.recipe), record.get("error")
+    if changed and not record["trained"] and not run.last.is_file():
+        return State("missing")  # what failed before its first checkpoint may be tried otherwise
     if changed:
         return State("stale", f"its settings changed since: {', '.join(changed)}")
-    error = record.get("error")
     if not record["trained"]:
         return State("begun" if run.last.is_file() else "missing", error=error)
     if not run.last.is_file():

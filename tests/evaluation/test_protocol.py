@@ -126,6 +126,19 @@ def test_several_seeds_give_mean_deviation_and_the_single_runs():
     assert combine(runs[:1]) == runs[0]
 
 
+def test_a_deviation_over_runs_is_not_taken_for_one_over_seeds():
+    machines = [
+        {"accuracy": 60.0, "accuracy_std": 0.8, "relative_gap": 0.001, "converged": True},
+        {"accuracy": 60.2, "accuracy_std": 0.6, "relative_gap": 0.02, "converged": False},
+    ]
+    combined = combine(machines)
+    assert combined["accuracy"] == pytest.approx(60.1)
+    assert combined["accuracy_std"] == pytest.approx(0.7)
+    assert combined["accuracy_seeds_std"] == pytest.approx(0.02**0.5)
+    assert combined["relative_gap"] == 0.02
+    assert combined["converged"] is False
+
+
 def test_the_probes_find_the_digits(setting, tmp_path):
     results = run(setting, tmp_path / "evaluation.json", ["mlp", "svm", "linear", "knn"], layers=("conv",))
     for name in ("mlp", "svm", "linear", "knn"):

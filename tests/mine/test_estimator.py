@@ -40,11 +40,18 @@ def test_separable_critics_score_all_pairs(bound):
 
 
 @pytest.mark.parametrize("report", ["dv", "nwj", "kl", "js", "smile", "infonce"])
-def test_a_critic_is_reported_by_every_estimate(report):
-    # log p(z | x) / p(z), which jsd trains, is the optimum of all but nwj's, which is that plus one.
+@pytest.mark.parametrize("bound", ["jsd", "nwj", "hellinger"])
+def test_a_critic_is_reported_by_every_estimate(bound, report):
     x, z, truth = gaussians(0.6, 1, 6000)
-    found = MINE(bound="nwj" if report in ("nwj", "kl") else "jsd", report=report, **QUICK).fit(x, z)
+    found = MINE(bound=bound, report=report, **QUICK).fit(x, z)
     assert found.estimate_ == pytest.approx(truth, abs=0.08)
+
+
+@pytest.mark.parametrize("bound", ["dv", "infonce"])
+@pytest.mark.parametrize("report", ["nwj", "kl", "js", "smile"])
+def test_a_constant_left_to_chance_is_not_reported(bound, report):
+    with pytest.raises(UserError, match="up to a constant"):
+        MINE(bound=bound, report=report).fit(*gaussians(0.6, 1, 100)[:2])
 
 
 def test_independence_gives_nearly_nothing_and_bits_are_nats_over_log_two():
@@ -132,9 +139,15 @@ def test_early_stopping_keeps_a_critic_that_overfits_from_harm():
         warnings.simplefilter("always")
         through = MINE(patience=None, **options).fit(x, z)
     assert "the critic overfits" in str(caught[-1].message)
-    stopped = MINE(patience=4, **options).fit(x, z)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        stopped = MINE(patience=4, **options).fit(x, z)
     assert len(stopped.history_) < 20 == len(through.history_)
     assert abs(stopped.estimate_ - truth) < abs(through.estimate_ - truth)
+    # What is said of training is said of the critic that was kept.
+    best = max(range(len(stopped.history_)), key=lambda k: stopped.history_[k]["validation"])
+    kept = [entry["train"] for entry in stopped.history_[: best + 1][-3:]]
+    assert f"{np.mean(kept):.2f} nats on training pairs" in str(warned[0].message)
     # Stopping looks at pairs that neither train nor report.
     assert {"train", "validation", "estimate"} <= set(stopped.history_[0])
 
@@ -175,6 +188,7 @@ def test_held_out_negatives_are_those_of_the_final_estimate():
     )
     assert plain.history_ == ten.history_ == fifty.history_
     assert plain.estimate_ == ten.estimate_ != fifty.estimate_
+    assert (ten.negatives_, fifty.negatives_) == (10, 50)
     test = cut(torch.from_numpy(x), torch.from_numpy(z), 0.2, torch.Generator().manual_seed(0))[0]
     critic = fifty.critic_.double()
     x, z = (
@@ -184,6 +198,16 @@ def test_held_out_negatives_are_those_of_the_final_estimate():
     table = torch.stack([critic.network(x.roll(-k, 0), z) for k in range(51)])
     expected = table[0].mean() - table[1:].exp().mean().log()
     assert fifty.estimate_ == pytest.approx(float(expected.detach()), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"bound": "jsd", "held_out_negatives": 79}, {"bound": "infonce"}])
+def test_other_pairs_are_scored_with_as_many_negatives_as_the_estimate(options):
+    x, z, _ = gaussians(0.9, 2, 400)
+    test = gaussians(0.9, 2, 80, seed=1)[:2]
+    found = MINE(steps=20, patience=None, **options).fit(x, z, *test)
+    # All others of the same pairs, so that their order does not matter.
+    assert found.negatives_ == 79
+    assert found.score(*test) == pytest.approx(found.estimate_, abs=1e-5)
 
 
 def test_a_contrasting_objective_reports_with_the_negatives_of_a_step():

@@ -13,6 +13,15 @@ def test_kl_is_the_closed_form():
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
 
 
+def test_kl_of_half_precision_is_taken_in_float32():
+    mean, log_variance = (0.02 * torch.randn(64, 64).to(torch.bfloat16) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = kl_to_standard_normal(mean, log_variance)
+    assert found.dtype == torch.float32
+    exact = kl_to_standard_normal(mean.double(), log_variance.double())
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=0)
+
+
 def test_squared_error_is_summed_over_the_image():
     images = torch.zeros(2, 3, 4, 4)
     assert float(squared_error(torch.full_like(images, 0.5), images)) == pytest.approx(0.25 * 48)

@@ -107,6 +107,12 @@ def test_estimates_are_reported_in_nats_where_they_exist(batch):
     assert not {"local_nats", "local_ceiling"} & set(jsd.metrics)
 
 
+@pytest.mark.parametrize(("objective", "pairs"), [("infonce", 1 + 2), ("interpolated", 1 + 2), ("dv", 32 * 64)])
+def test_the_ceiling_is_a_row_s_only_where_rows_are_contrasted(batch, objective, pairs):
+    metrics = DeepInfoMax(gamma=0.0, local_objective=objective, negatives=2, **SMALL).losses(batch).metrics
+    assert float(metrics["local_ceiling"]) == pytest.approx(math.log(pairs))
+
+
 def test_randomness_is_a_function_of_epoch_and_batch(batch):
     model = DeepInfoMax(gamma=1.0, negatives=2, local_critic="concat", occlusion=True, coordinates="relative", **SMALL)
     losses = []
@@ -137,7 +143,16 @@ def test_multiple_globals_are_each_scored(batch):
     model = DeepInfoMax(gamma=0.1, encoder="folded32_globals", code_size=8, units=16)
     small = Batch(batch.images[:4], batch.labels[:4], batch.indices[:4])
     step = model.losses(small)
-    assert float(step.metrics["local_nats"]) <= torch.log(torch.tensor(1 + 3 * 49.0)).item()
+    with torch.no_grad():
+        outputs, critic = model.encoder(small.images), model.critics["local"]
+        vectors = outputs["y"].flatten(2)  # (4, 8, 25)
+        queries = critic.queries(vectors.permute(0, 2, 1).flatten(0, 1)).unflatten(0, (4, 25))
+        table = torch.stack([critic.scores(queries[:, place], critic.keys(outputs["local"])) for place in range(25)])
+    terms = []
+    for i in range(4):
+        others = torch.cat([table[:, i, j] for j in range(4) if j != i], 1).logsumexp(1, keepdim=True)
+        terms.append(table[:, i, i] - torch.logaddexp(table[:, i, i], others))
+    assert float(step.losses["local"]) == pytest.approx(-float(torch.stack(terms).mean()), abs=1e-4)
     step.losses["local"].backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
 

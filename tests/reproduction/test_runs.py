@@ -3,7 +3,7 @@ import pytest
 from dim.errors import UserError
 from dim.reproduction.budgets import BUDGETS
 from dim.reproduction.rows import Row
-from dim.reproduction.runs import plan_run, read_evaluation, read_record, state
+from dim.reproduction.runs import plan_run, read_evaluation, read_record, state, write_record
 
 
 def planned(places, row, extra=(), seed=0):
@@ -40,6 +40,17 @@ def test_the_stages_of_a_run_that_was_not_made_here(places):
     run = planned(places, Row("VAE", "vae"))
     assert state(run).stage == "missing"
     run.last.parent.mkdir(parents=True)
+    assert state(run).stage == "stale"
+
+
+def test_what_failed_before_its_first_checkpoint_may_be_tried_with_other_settings(places):
+    run = planned(places, Row("VAE", "vae"))
+    run.folder.mkdir(parents=True)
+    record = {"schema_version": 1, "recipe": {"trainer": {"lunch": 3}}, "trained": False, "sessions": [], "error": "x"}
+    write_record(run.folder, record)
+    assert state(run).stage == "missing"
+    run.last.parent.mkdir()
+    run.last.touch()
     assert state(run).stage == "stale"
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,13 +115,18 @@ def _print(found: Found, estimators: Sequence[str], sigma: Sequence[float]) -> N
     for function in FUNCTIONS:
         for s in sigma:
             entries = [found[name, function, s] for name in estimators]
-            texts = [f"{e['mean']:.3f}{'*' if e['right'] == e['seeds'] else ' '}" for e in entries]
+            texts = [_text(e) for e in entries]
             table.add_row(function, f"{s:g}", f"{entries[0]['truth']:.3f}", *texts)
     Console().print(table)
     for name in estimators:
         gaps = {key: entry["mean"] - entry["truth"] for key, entry in found.items() if key[0] == name}
         worst = max(gaps, key=lambda key: abs(gaps[key]))
         print(f"{NAMES.get(name, name)}: furthest off at f = {worst[1]}, sigma = {worst[2]:g}: {gaps[worst]:+.3f} nats")
+
+
+def _text(entry: Mapping[str, Any]) -> str:
+    lost = f", {entry['diverged']} {measure.DIVERGED}" if entry["diverged"] else ""
+    return f"{entry['mean']:.3f}{'*' if entry['right'] == entry['seeds'] else ' '}{lost}"
 
 
 def _heat_map(found: Found, estimators: Sequence[str], sigma: Sequence[float]) -> Any:

@@ -174,7 +174,10 @@ def tolerance(truth: float) -> float:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean, standard deviation over seeds and how many are right, for each size, correlation and estimator."""
+    """Mean, standard deviation over seeds and how many are right, for each size, correlation and estimator.
+
+    Seeds that diverged are in neither mean nor deviation, and counted.
+    """
     groups: dict[tuple[int, float, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["size"], row["rho"], row["estimator"]), []).append(row)
@@ -192,6 +195,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "std": statistics.stdev(values) if len(values) > 1 else 0.0,
                 "right": sum(abs(value - truth) <= tolerance(truth) for value in values),
                 "seeds": len(group),
+                "diverged": len(group) - len(values),
             }
         )
     return found
@@ -218,7 +222,8 @@ def _text(entry: dict[str, Any], ceiling: float) -> str:
         return measure.DIVERGED
     spread = f" ({entry['std']:.3f})" if entry["seeds"] > 1 else ""
     mark = "^" if entry["mean"] > ceiling else "*" if entry["right"] == entry["seeds"] else " "
-    return f"{entry['mean']:.3f}{spread}{mark}"
+    lost = f", {entry['diverged']} {measure.DIVERGED}" if entry["diverged"] else ""
+    return f"{entry['mean']:.3f}{spread}{mark}{lost}"
 
 
 def _by_estimator(found: Sequence[dict[str, Any]], size: int, by: str) -> dict[str, list[dict[str, Any]]]:

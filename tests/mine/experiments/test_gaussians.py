@@ -43,6 +43,10 @@ def test_summaries_are_means_over_seeds():
     assert found["mean"] == pytest.approx(3.9)
     assert found["std"] == pytest.approx(0.2)
     assert (found["right"], found["seeds"]) == (2, 3)
+    assert found["diverged"] == 0
+    (partly,) = gaussians.summary([*rows, {**cell, "status": "diverged"}])
+    assert (partly["mean"], partly["diverged"], partly["seeds"]) == (pytest.approx(3.9), 1, 4)
+    assert gaussians._text(partly, ceiling=9.0).endswith("1 diverged")
     (nothing,) = gaussians.summary([{**cell, "status": "diverged"}])
     assert math.isnan(nothing["mean"])
     assert gaussians.tolerance(0.0) == 0.1
