@@ -117,9 +117,15 @@ def exponent(x: list[float], y: list[float]) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-def fits(points: list[dict[str, Any]]) -> dict[str, float]:
-    x = [point["value"] for point in points]
-    return {key: exponent(x, [point[key] for point in points]) for key in ("seconds", "gflop", "gb")}
+def fits(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Exponents through all points, and, since curves bend, between the last two."""
+    x, keys = [point["value"] for point in points], ("seconds", "gflop", "gb")
+    y = {key: [point[key] for point in points] for key in keys}
+    return {key: {"all": exponent(x, y[key]), "last": exponent(x[-2:], y[key][-2:])} for key in keys}
+
+
+def written(fitted: dict[str, float]) -> str:
+    return f"{fitted['all']:.2f} ({fitted['last']:.2f})"
 
 
 def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
@@ -128,14 +134,14 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
         x, fitted = [point["value"] for point in points], fits(points)
         arithmetic = [point["gflop"] * points[-1]["seconds"] / points[-1]["gflop"] for point in points]
         time, memory = axes[column], axes[column + len(results)]
-        time.loglog(x, [point["seconds"] for point in points], "o-", label=f"time: {fitted['seconds']:.2f}")
-        time.loglog(x, arithmetic, "--", color="grey", label=f"arithmetic: {fitted['gflop']:.2f}")
-        memory.loglog(x, [point["gb"] for point in points], "s-", color="C1", label=f"memory: {fitted['gb']:.2f}")
+        time.loglog(x, [point["seconds"] for point in points], "o-", label=f"time: {written(fitted['seconds'])}")
+        time.loglog(x, arithmetic, "--", color="grey", label=f"arithmetic: {written(fitted['gflop'])}")
+        memory.loglog(x, [point["gb"] for point in points], "s-", color="C1", label=f"memory: {written(fitted['gb'])}")
         memory.set_xlabel(name)
         for axis in (time, memory):
             axis.set_xticks(x, [str(value) for value in x], fontsize="small")
             axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-            axis.legend(title="exponent", fontsize="small", title_fontsize="small")
+            axis.legend(title="exponent (of the last step)", fontsize="small", title_fontsize="small")
             axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds a step")
     axes[len(results)].set_ylabel("GB above the start")
@@ -160,7 +166,7 @@ def main() -> None:
         fitted = fits(points)
         for point in points:
             numbers = f"{point['seconds']:.4f}", f"{point['gflop']:.1f}", f"{point['gb']:.2f}"
-            last = [f"{fitted[key]:.2f}" for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
+            last = [written(fitted[key]) for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
             table.add_row(name if point is points[0] else "", str(point["value"]), *numbers, *last)
     Console(width=100).print(table)
     shared: dict[str, dict[str, float]] = {}

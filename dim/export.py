@@ -24,7 +24,12 @@ from dim.reproduction.runs import read_record
 
 
 def export(
-    run: str, output: Path | None = None, half: bool = False, overwrite: bool = False, licence: str = "MIT"
+    run: str,
+    output: Path | None = None,
+    half: bool = False,
+    overwrite: bool = False,
+    licence: str = "MIT",
+    note: str | None = None,
 ) -> Path:
     """Writes the encoder of a run as OUTPUT (safetensors), with its hash and facts in a .json and a card in a .md.
 
@@ -38,6 +43,7 @@ def export(
             it the encoder is that of the run, bit for bit.
         overwrite: replace what an earlier export wrote.
         licence: of the weights, for the card.
+        note: what the card should say beside: for instance how the training differed from its command.
 
     Returns:
         The file's path.
@@ -62,6 +68,8 @@ def export(
         "exported_with": versions(),
         "evaluations": cards.evaluations(checkpoints.home(file), facts["checkpoint_sha256"]),
     }
+    if note:
+        record["note"] = note
     with replacing(path) as handle:
         handle.write(data)
     write_json(path.with_suffix(".json"), record)

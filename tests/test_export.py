@@ -96,6 +96,15 @@ def test_the_config_of_the_card_trains(run, tmp_path, capsys, monkeypatch):
     assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["root"] == "DATA"
 
 
+def test_a_note_is_on_the_card(run, tmp_path):
+    path = export.export(str(run), tmp_path / "noted.safetensors", note="trained in two pieces")
+    assert release.read_record(path)["note"] == "trained in two pieces"
+    assert "| note | trained in two pieces |" in path.with_suffix(".md").read_text()
+    plain = export.export(str(run), tmp_path / "plain.safetensors")
+    assert "note" not in release.read_record(plain)
+    assert plain.read_bytes() == path.read_bytes()
+
+
 def test_by_default_it_lies_with_the_run(tmp_path):
     path = export.export(str(a_run(tmp_path / "run")))
     assert path == tmp_path / "run" / "dim_local_infonce_cifar10.safetensors"

@@ -142,6 +142,8 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
     lines["made by"] = f"{version}exported with {made['deep-infomax']}{commit}, torch {made['torch']}"
     lines["from"] = f"the checkpoint with SHA-256 `{facts['checkpoint_sha256']}`"
     lines["licence"] = facts["licence"]
+    if "note" in record:
+        lines["note"] = record["note"]
     return lines
 
 
