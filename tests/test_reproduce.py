@@ -175,7 +175,7 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--data", "mnist"], "no row of table1 has a config for mnist"),
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),
-        (["--root", "nowhere", "--dry-run"], "root nowhere does not exist"),
+        (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
     ],
 )
