@@ -137,7 +137,7 @@ class Cli(LightningCLI):
         """What a run was trained on is what its card and its results say: one data set from beginning to end."""
         was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
         for name in ("source", "image_size", "validation"):
-            if name in was and was[name] != now[name]:
+            if name in was and name in now and was[name] != now[name]:
                 raise UserError(
                     f"{self.options.ckpt_path} was trained with data.{name}={was[name]}, the command says {now[name]}: "
                     "make them equal"
