@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 
 from dim.errors import UserError, behind
-from dim.suggestions import clearer
 from dim.version import __version__
 
 COMMANDS = {
@@ -74,14 +73,9 @@ def _users_error(error: BaseException) -> BaseException | None:
         return UserError(f"{error.filename}: {error.strerror}")
     if known := behind(error):
         return known
-    # Only what is loaded can have raised; importing these takes seconds.
-    for module, name in (
-        ("jsonargparse", "ArgumentError"),
-        ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
-    ):
-        if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
-            return UserError(clearer(str(error), {}, "dim"))
-    return None
+    # Only what is loaded can have raised it; importing it takes seconds.
+    fabric = sys.modules.get("lightning_fabric.utilities.exceptions")
+    return error if fabric and isinstance(error, fabric.MisconfigurationException) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

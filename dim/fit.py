@@ -264,7 +264,10 @@ def run(command: str, arguments: list[str]) -> None:
             parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
         )
     except UnicodeDecodeError as error:
-        raise UserError(f"a --config is no text: {error.reason} at byte {error.start}") from error
+        files = [word.removeprefix("--config=") for word in arguments]
+        same = (word for word in files if Path(word).is_file() and Path(word).read_bytes() == error.object)
+        wrong = f"{error.reason} at byte {error.start}"
+        raise UserError(f"{next(same, 'a --config')} is no text ({wrong}): give a YAML config") from error
     except ArgumentError as error:
         if known := behind(error):
             raise known from None

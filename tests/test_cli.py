@@ -82,7 +82,7 @@ def test_a_config_that_is_no_text_is_named(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["fit", "--config", str(tmp_path / "model.yaml")])
     assert stopped.value.code == 2
-    assert "is no text" in capsys.readouterr().err
+    assert f"{tmp_path / 'model.yaml'} is no text" in capsys.readouterr().err
 
 
 def test_faults_of_the_program_keep_their_traceback(monkeypatch):

@@ -37,8 +37,8 @@ class DivergenceError(UserError):
 class MINE:
     """Mutual information I(X; Z) by training a critic; `fit(x, z)` then `estimate_`.
 
-    The estimate comes from pairs that were held out of training, and of the choice when to stop. For nwj, js, tuba,
-    interpolated and infonce it is a lower bound in expectation. DV is a bound of the whole population only: the
+    The estimate comes from pairs that were held out of training, and of the choice when to stop. For nwj (kl), js,
+    tuba, interpolated and infonce it is a lower bound in expectation. DV is a bound of the whole population only: the
     logarithm of a mean over scores is too small on average, which shows once e^I is not small against their number. A
     bound from n pairs cannot certify much more than log n nats (McAllester and Stratos 2020), which `ceiling_` holds.
 

@@ -201,11 +201,10 @@ def test_held_out_negatives_are_those_of_the_final_estimate():
     assert fifty.estimate_ == pytest.approx(float(expected.detach()), abs=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"bound": "jsd", "held_out_negatives": 79}, {"bound": "infonce"}])
-def test_other_pairs_are_scored_with_as_many_negatives_as_the_estimate(options):
+def test_other_pairs_are_scored_with_as_many_negatives_as_the_estimate():
     x, z, _ = gaussians(0.9, 2, 400)
     test = gaussians(0.9, 2, 80, seed=1)[:2]
-    found = MINE(steps=20, patience=None, **options).fit(x, z, *test)
+    found = MINE(bound="jsd", held_out_negatives=79, steps=20, patience=None).fit(x, z, *test)
     # All others of the same pairs, so that their order does not matter.
     assert found.negatives_ == 79
     assert found.score(*test) == pytest.approx(found.estimate_, abs=1e-5)
