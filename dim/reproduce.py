@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -91,6 +92,8 @@ def reproduce(
         "slurm": lambda: Cluster(runs / "jobs", slurm),
     }
     executor = executors[where]()
+    if where == "gpus" and not torch.cuda.is_available():
+        raise UserError("where is gpus, but PyTorch finds none here: leave --where out to train on the CPU")
     outcomes, stopped = carry_out(executor, chosen, retrain)
     for task in tasks:
         task.report(output)

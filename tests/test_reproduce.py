@@ -177,9 +177,11 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--", "max_epochs", "1"], "no option"),
         (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
+        (["--where", "gpus"], "PyTorch finds none here"),
     ],
 )
-def test_mistakes_are_one_line(dim, arguments, message):
+def test_mistakes_are_one_line(dim, arguments, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match=message):
         dim("table1", *arguments)
 
