@@ -3,9 +3,9 @@
     python benchmarks/curve.py RUN ... [--json FILE] [--figure FILE]
 
 Each RUN is a folder of `dim fit` in which `dim evaluate RUN --only mlp` has left its quick results. Minutes are those
-of the training log, on whatever the run was given; runs of one recipe (config, batch size, weight decay, precision)
-and length are one point with the range of their seeds. FILE keeps the points of earlier calls. Dashed: published, after
-1000 epochs.
+of the training log, on whatever the run was given; runs of one recipe (config, batch size, weight decay, units of the
+critic, precision) and length are one point with the range of their seeds. FILE keeps the points of earlier calls.
+Published, after 1000 epochs: dashed in table 1, dotted in table 5.
 """
 
 import argparse
@@ -25,10 +25,9 @@ from dim.files import write_json
 from dim.networks.encoders import LAYERS
 from dim.reproduction.published import published_row
 
-COLOURS = {"conv": "#0072b2", "fc": "#d55e00", "y": "#009e73"}
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xph"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-RECIPE = ("run", "data", "batch_size", "weight_decay", "precision")
+RECIPE = ("run", "data", "batch_size", "weight_decay", "units", "precision")
 """What makes points comparable but for their length and seed."""
 
 
@@ -48,6 +47,7 @@ def point(run: Path) -> dict[str, Any]:
         "data": found["identity"]["data"]["source"],
         "batch_size": about["data"]["init_args"]["batch_size"],
         "weight_decay": about["model"]["init_args"].get("weight_decay", 0.0),
+        "units": about["model"]["init_args"]["units"],
         "precision": about["trainer"]["precision"] or "32-true",
         "epochs": found["epoch"] + 1,
         "seed": about["seed_everything"],
@@ -70,8 +70,8 @@ def recipes(points: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]
     for recipe in sorted({tuple(entry[name] for name in RECIPE) for entry in points}, key=str):
         own = [entry for entry in points if tuple(entry[name] for name in RECIPE) == recipe]
         lengths = sorted({entry["epochs"] for entry in own})
-        run, _, batch_size, decay, precision = recipe
-        name = f"{run}, batches of {batch_size}{f', decay {decay}' if decay else ''}, {precision}"
+        run, _, batch_size, decay, units, precision = recipe
+        name = f"{run}, batches of {batch_size}, {f'decay {decay}, ' if decay else ''}U = {units}, {precision}"
         found[name] = [[entry for entry in own if entry["epochs"] == length] for length in lengths]
     return found
 
@@ -96,29 +96,30 @@ def show(points: list[dict[str, Any]]) -> None:
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> Path:
-    figure, (axes,) = plots.figure(width=7.0, height=6.0)
-    minutes = [mean_minutes(group) for groups in recipes(points).values() for group in groups]
-    row = published_row("table1", points[0]["data"], "dim_local_infonce") or {}
-    for (recipe, groups), marker in zip(recipes(points).items(), MARKERS, strict=False):
-        x = [mean_minutes(group) for group in groups]
-        axes.plot([], [], color="grey", marker=marker, label=recipe)
-        for layer, colour in COLOURS.items():
-            values = [[entry["accuracy"][layer] for entry in group] for group in groups]
+    """A panel for each layer, a marker for each recipe."""
+    figure, panels = plots.figure(columns=len(LAYERS), width=4.2, height=5.4)
+    groups = recipes(points)
+    for layer, axes in zip(LAYERS, panels, strict=True):
+        for (recipe, lengths), marker in zip(groups.items(), MARKERS[: len(groups)], strict=True):
+            values = [[entry["accuracy"][layer] for entry in group] for group in lengths]
             means = [statistics.fmean(group) for group in values]
             # From the worst to the best seed, where there are several: a band would narrow to a point at single runs.
             reach = [[m - min(g) for m, g in zip(means, values, strict=True)]]
             reach += [[max(g) - m for m, g in zip(means, values, strict=True)]]
-            axes.errorbar(x, means, yerr=reach, marker=marker, color=colour, capsize=3)
-    for layer, colour in COLOURS.items():
-        axes.plot([], [], color=colour, label=layer)
-        if published := row.get(layer):
-            axes.axhline(published, color=colour, linestyle="--", linewidth=1)
-    axes.set(xscale="log", xlabel="minutes of training", ylabel="test accuracy in %")
-    ticks = [value for value in TICKS if min(minutes) / 2 < value < max(minutes) * 2]
-    axes.set_xticks(ticks, [str(value) for value in ticks])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", fontsize="small")
+            x = [mean_minutes(group) for group in lengths]
+            axes.errorbar(x, means, yerr=reach, marker=marker, capsize=3, label=recipe)
+        for table, style in (("table1", "--"), ("table5", ":")):
+            if published := (published_row(table, points[0]["data"], "dim_local_infonce") or {}).get(layer):
+                label = f"published for dim_local_infonce, {table}"
+                axes.axhline(published, color="black", linestyle=style, linewidth=1, label=label)
+        axes.set(title=layer, xscale="log", xlabel="minutes of training")
+        low, high = axes.get_xlim()
+        ticks = [value for value in TICKS if low < value < high]
+        axes.set_xticks(ticks, [str(value) for value in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy in %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return plots.save(figure, path)
 
 
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     kept = json.loads(options.json.read_text())["points"] if options.json and options.json.exists() else []
-    kept = [{"weight_decay": 0.0, **entry} for entry in kept]  # files from before there was decay
+    kept = [{"weight_decay": 0.0, "units": 256, **entry} for entry in kept]  # files from before these were written down
     try:
         new = [point(run) for run in options.runs]
     except UserError as error:
