@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,7 +50,9 @@ def solve(solver: str, problem: Path, output: Path, cost: float, threads: int) -
     if solver == "ours":
         weights = machines.fit(cost, machines.zero_weights()).weights
     else:
-        weights = machines.fit_sklearn(cost, None)
+        machine = LinearSVC(C=cost, dual=False, random_state=0)
+        machine.fit(tensors["features"].numpy(), tensors["labels"].numpy())
+        weights = torch.cat([torch.tensor(machine.coef_), torch.tensor(machine.intercept_)[:, None]], dim=1)
     costs = [time.process_time() - processor, time.perf_counter() - wall]
     costs += [peak_memory(), peak_memory() - before]
     save_file({"weights": weights, "costs": torch.tensor(costs, dtype=torch.float64)}, output)

@@ -185,6 +185,7 @@ class PlainProgress(Callback):
         if not trainer.is_global_zero:
             return
         self._printed = time.monotonic()
+        epochs = "?" if trainer.max_epochs in (None, -1) else trainer.max_epochs  # -1: steps or time limit it
         speed = self._batches / max(self._printed - self._start, 1e-9)
         batch = f"{trainer.fit_loop.epoch_loop.batch_progress.current.ready}/{trainer.num_training_batches}"
         losses = "  ".join(
@@ -193,7 +194,6 @@ class PlainProgress(Callback):
             if name.startswith("train/")
         )
         print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or '?'}  batch {batch}  "
-            f"{speed:.2f} batches/s  {losses}",
+            f"epoch {trainer.current_epoch + 1}/{epochs}  batch {batch}  {speed:.2f} batches/s  {losses}",
             flush=True,
         )

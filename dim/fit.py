@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import checkpoints, cpu, slurm
 from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
+from dim.data import ImageData
 from dim.errors import UserError, at_least, behind
 from dim.files import replacing
 from dim.models import Model
@@ -56,7 +57,7 @@ class SaveRunConfig(SaveConfigCallback):
         # Only after a step are data, model and checkpoint known to be good: an earlier run may give way.
         if self.text and trainer.is_global_zero:
             for path in self.replaced:
-                path.unlink()
+                path.unlink(missing_ok=True)  # what a killed run had half-written is gone already
             with replacing(self.folder / CONFIG, "w") as file:
                 file.write(self.text)
             for board in boards(trainer):
@@ -137,7 +138,7 @@ class Cli(LightningCLI):
         """What a run was trained on is what its card and its results say: one data set from beginning to end."""
         was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
         for name in ("source", "image_size", "validation"):
-            if name in was and name in now and was[name] != now[name]:
+            if name in was and was[name] != now[name]:
                 raise UserError(
                     f"{self.options.ckpt_path} was trained with data.{name}={was[name]}, the command says {now[name]}: "
                     "make them equal"
@@ -205,8 +206,7 @@ class Cli(LightningCLI):
 
     def before_fit(self) -> None:
         """What contradicts itself is refused before any data is read."""
-        if "batch_size" in self.datamodule.hparams:
-            self.model.check(self.datamodule.hparams["batch_size"], self.trainer.num_devices * self.trainer.num_nodes)
+        self.model.check(self.datamodule.hparams["batch_size"], self.trainer.num_devices * self.trainer.num_nodes)
         self._get(self.config_init, "probe").check(self.model.encoder)
         if not self.options.compile:
             return
@@ -254,7 +254,7 @@ def run(command: str, arguments: list[str]) -> None:
     try:
         Cli(
             Model,
-            LightningDataModule,
+            ImageData,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,

@@ -17,11 +17,18 @@ def versions() -> dict[str, str]:
         name: importlib.metadata.version(name)
         for name in ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "scikit-learn", "numpy")
     }
-    folder = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=folder, capture_output=True, text=True
-    )
-    return {"deep-infomax": __version__, "commit": commit.stdout.strip(), **found}
+    return {"deep-infomax": __version__, "commit": commit_of(Path(__file__).resolve().parent.parent), **found}
+
+
+def commit_of(checkout: Path) -> str:
+    """The commit of a checkout, `-dirty` behind it if files have changed since; empty for any other folder.
+
+    A folder inside another project's checkout is none: an installed package's commit is not that project's.
+    """
+    if not (checkout / ".git").exists() or not shutil.which("git"):
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True).stdout.strip()
 
 
 def machine() -> dict[str, str | int]:

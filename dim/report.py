@@ -167,7 +167,7 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
     texts = {
         "near": "Left: test images. Beside each: the test images whose codes are nearest in L1 distance (itself left "
         "out); a green frame marks the same class. The images are the first of their classes.",
-        "maps": f"t-SNE of the codes of up to {images} test images (the first), of at most ten classes.",
+        "maps": f"t-SNE of the codes of up to {images} test images, evenly spread, of at most ten classes.",
         "priors": "Distribution of the single numbers of Y over test images; band: 10 to 90 % of the features.",
     }
     for kind, section in (("near", near), ("maps", maps), ("priors", priors)):

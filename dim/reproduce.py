@@ -92,12 +92,24 @@ def reproduce(
         "slurm": lambda: Cluster(runs / "jobs", slurm),
     }
     executor = executors[where]()
-    if where == "gpus" and not torch.cuda.is_available():
-        raise UserError("where is gpus, but PyTorch finds none here: leave --where out to train on the CPU")
+    if where == "gpus":
+        check_gpus(devices.split(","), torch.cuda.device_count())
     outcomes, stopped = carry_out(executor, chosen, retrain)
     for task in tasks:
         task.report(output)
     return conclude(outcomes, stopped, len(chosen))
+
+
+def check_gpus(devices: Sequence[str], found: int) -> None:
+    """Refuses devices that are not there: a process that sees no GPU would train on the CPU, for days.
+
+    Raises:
+        UserError: there are none, or a number is too high.
+    """
+    if not found:
+        raise UserError("where is gpus, but PyTorch finds none here: leave --where out to train on the CPU")
+    if missing := [device for device in devices if device.isdigit() and int(device) >= found]:
+        raise UserError(f"devices: there is no GPU {', '.join(missing)} here, PyTorch finds {found}, counted from 0")
 
 
 class Task:

@@ -15,6 +15,9 @@ _VALUE = re.compile(
     r'Parser key "(?P<key>[\w.]+)": Expected an? (?P<kind>.+?)\. Got value: (?P<value>.+?)(?: - Expected|$)'
 )
 _UNION = re.compile(r'Parser key "(?P<key>[\w.]+)": (?P<kind>Does not validate .+) Given value: (?P<value>.+)$')
+_INSTANCE = re.compile(
+    r'Parser key "(?P<key>\w+)": .*<class \'(?P<owner>[\w.]+)\'>, <class .* Given value: (?P<value>\S+)$'
+)
 _CHOICES = re.compile(r"Literal\[(.+?)\]")
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list, [A, B]"}
 
@@ -39,6 +42,10 @@ def clearer(message: str, groups: dict[str, type | None], command: str) -> str:
         names = [f"{group}.{name}" for name in parameters(known)] if dot and known else groups
         wanted = option if dot and known else group
         return f"{command} has no option '{option}'{nearest(wanted, names)}"
+    if found := _INSTANCE.search(message):
+        module, _, name = found["owner"].rpartition(".")
+        built = classes(getattr(importlib.import_module(module), name))
+        return f"{found['key']} is {found['value']}{nearest(found['value'], built)}"
     return _about_value(message) or message
 
 
@@ -69,6 +76,13 @@ def parameters(owner: type) -> list[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in found):
             break
     return names
+
+
+def classes(owner: type) -> list[str]:
+    """Names of the classes below one, or its own if there is none."""
+    children: list[type] = owner.__subclasses__()
+    below = {name for child in children for name in (child.__name__, *classes(child))}
+    return sorted(below) or [owner.__name__]
 
 
 def nearest(option: str, known: Iterable[str]) -> str:

@@ -36,6 +36,13 @@ def test_epochs_are_kept_as_asked_and_half_written_files_go(tmp_path):
     assert resumed == ["epoch=0005.ckpt", "epoch=mine.ckpt", "last.ckpt"]
 
 
+def test_a_run_killed_while_it_first_saved_is_replaced(tmp_path):
+    checkpoints = tmp_path / RUN / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".last.ckpt.a1b2.tmp").write_bytes(b"half")
+    assert train(tmp_path, "--trainer.max_epochs", "1", "--overwrite", "true") == ["epoch=0000.ckpt", "last.ckpt"]
+
+
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])
 def test_a_run_leaves_signals_and_memory_as_they_were(number, tmp_path, monkeypatch):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

@@ -1,6 +1,8 @@
+import subprocess
+
 import torch
 
-from dim.provenance import versions
+from dim.provenance import commit_of, versions
 from dim.version import __version__
 
 
@@ -9,3 +11,14 @@ def test_versions_of_what_numbers_depend_on():
     assert found["deep-infomax"] == __version__
     assert found["torch"] == torch.__version__.split("+")[0]
     assert all(isinstance(version, str) for version in found.values())
+
+
+def test_a_commit_is_of_the_package_s_own_checkout(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "site-packages").mkdir()
+    assert len(commit_of(tmp_path)) == 40
+    assert commit_of(tmp_path / "site-packages") == ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit_of(tmp_path) == ""

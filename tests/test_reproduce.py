@@ -178,10 +178,11 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
+        (["--where", "gpus", "--devices", "0,7"], "no GPU 7 here, PyTorch finds 2"),
     ],
 )
 def test_mistakes_are_one_line(dim, arguments, message, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2 if "0,7" in arguments else 0)
     with pytest.raises(UserError, match=message):
         dim("table1", *arguments)
 

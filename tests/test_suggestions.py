@@ -7,6 +7,11 @@ from dim.suggestions import clearer, parameters
 GROUPS = {"name": None, "model": None, "probe": OnlineProbe}
 CLASS = "Parser key: Problem with given class_path 'dim.models.Autoencoder': Option '{}' is not accepted - Expected"
 
+UNION = (
+    "Parser key \"model\": - Does not validate against any of the Union subtypes Subtypes: [<class '{}'>, "
+    "<class 'NoneType'>] Errors: - Expected a dot import path string: Given value type: <class 'str'> Given value: {}"
+)
+
 
 @pytest.mark.parametrize(
     ("message", "clear"),
@@ -41,6 +46,8 @@ CLASS = "Parser key: Problem with given class_path 'dim.models.Autoencoder': Opt
             "[typing.Literal[64, 32], typing.Literal['bf16-true', 'bf16-mixed']] Errors: ... Given value: bf16-mixd",
             "trainer.precision is bf16-mixd: did you mean 'bf16-mixed'?",
         ),
+        (UNION.format("dim.models.base.Model", "Autoencodr"), "model is Autoencodr: did you mean 'Autoencoder'?"),
+        (UNION.format("dim.data.datamodule.ImageData", "Numbers"), "model is Numbers; there are ImageData"),
         ("something else", "something else"),
     ],
 )

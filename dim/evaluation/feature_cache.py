@@ -1,4 +1,4 @@
-"""Features kept on disk under a name made of everything that they depend on, so that they are never stale."""
+"""Features kept on disk under a name made of weights, images and version: other ones are never taken for them."""
 
 import hashlib
 from collections.abc import Sequence

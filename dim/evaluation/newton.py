@@ -120,9 +120,7 @@ class Solution:
         objective: (K,) float64, at the weights.
         gap: (K,) a bound on how far the objective lies above its minimum: |gradient|^2 / 2, as the objective
             is 1-strongly convex.
-        gradient: (K, D + 1) at the weights.
         relative_gradient: (K,) the gradient's norm over its norm at zero weights.
-        margins: (K, N) y f at the weights.
         iterations: Newton steps of the slowest class.
         products: products of the rows with all remaining classes at once.
     """
@@ -130,9 +128,7 @@ class Solution:
     weights: Tensor
     objective: Tensor
     gap: Tensor
-    gradient: Tensor
     relative_gradient: Tensor
-    margins: Tensor
     iterations: int
     products: int
 
@@ -155,7 +151,7 @@ def minimise(
         cost: (N,) float32, C for the rows that count and 0 for those that do not.
         start: (K, D + 1) float64 weights to start from.
     """
-    weights, gradient, margins = start.clone(), torch.empty_like(start), torch.empty_like(signs)
+    weights, gradient = start.clone(), torch.empty_like(start)
     objective = torch.full((len(signs),), torch.inf, dtype=torch.float64, device=rows.device)
     origin = rows.combine(loss.slope(torch.zeros_like(signs)).mul_(cost).mul_(signs)).norm(dim=1)
     going = torch.arange(len(signs), device=rows.device)
@@ -169,7 +165,7 @@ def minimise(
         products += 2
         # Where a whole step gains less than this, only rounding is left.
         stalled = f > objective[going] * (1 - 1e-10)
-        gradient[going], margins[going], objective[going] = g, z, f
+        gradient[going], objective[going] = g, f
         left = (0.5 * g.square().sum(1) > tolerance * f) & ~stalled
         if iterations == max_iterations or not left.any():
             break
@@ -190,7 +186,7 @@ def minimise(
         weights[going] = w + line_search(slopes, len(w), w) * direction
     gap = 0.5 * gradient.square().sum(1)
     relative = gradient.norm(dim=1) / origin.clamp(min=1e-300)
-    return Solution(weights, objective, gap, gradient, relative, margins, iterations, products)
+    return Solution(weights, objective, gap, relative, iterations, products)
 
 
 def times_hessian(rows: Rows, curvature: Tensor, v: Tensor) -> Tensor:

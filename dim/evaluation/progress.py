@@ -1,10 +1,14 @@
 """Progress of an evaluation: a function called with a description and the fraction done."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS = 30.0
+"""Between two lines about an evaluation that nobody watches."""
 
 Report = Callable[[str, float], None]
 """`report(description, fraction)`, fraction in [0, 1]; one description is one bar."""
@@ -14,16 +18,31 @@ def silent(description: str, fraction: float) -> None:
     """A report that shows nothing."""
 
 
+def _lines(console: Console) -> Report:
+    printed = time.monotonic()
+
+    def report(description: str, fraction: float) -> None:
+        nonlocal printed
+        if time.monotonic() - printed > SECONDS:
+            printed = time.monotonic()
+            console.print(f"{description}: {fraction:.0%}", markup=False, highlight=False, soft_wrap=True)
+
+    return report
+
+
 @contextlib.contextmanager
 def bars(console: Console | None = None) -> Iterator[Report]:
-    """A report that draws one bar for each description while the block runs.
+    """A report that draws one bar for each description while the block runs, on `console` (default: standard error).
 
-    Nothing is printed when `console` (default: standard error) is not a terminal.
+    Where that is no terminal, in a job's log, it prints at most a line in `SECONDS`.
     """
     console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
 
         def report(description: str, fraction: float) -> None:
             if description not in tasks:

@@ -136,7 +136,8 @@ def evaluate(
     for name, planned in plan.items():
         if missing := file.missing(name, planned):  # another process may have been quicker
             began = time.monotonic()
-            runs = [EVALUATIONS[name].run(dataclasses.replace(task.layers(missing), seed=seed)) for seed in seeds]
+            own = seeds if EVALUATIONS[name].seeded(protocol) else seeds[:1]
+            runs = [EVALUATIONS[name].run(dataclasses.replace(task.layers(missing), seed=seed)) for seed in own]
             results = {layer: combine([run[layer] for run in runs]) for layer in missing}
             file.add(name, results, time.monotonic() - began)
     with file.updating():

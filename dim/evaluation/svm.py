@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,7 +16,6 @@ from dim.evaluation.newton import Rows, exact_products, minimise
 from dim.evaluation.progress import Report, silent
 
 Loss = Literal["squared_hinge", "hinge"]
-Solver = Literal["ours", "sklearn"]
 TOLERANCE = {"squared_hinge": 1e-5, "hinge": 1e-3}
 
 
@@ -33,7 +31,6 @@ def svm(
     runs: int = 5,
     run_fraction: float = 0.9,
     validation: float = 0.1,
-    solver: Solver = "ours",
     seed: int = 0,
     progress: Report | None = None,
 ) -> dict[str, Any]:
@@ -55,7 +52,6 @@ def svm(
         loss: "squared_hinge" (liblinear's default) or "hinge" (the paper's words).
         standardise: by the training rows' mean and deviation; False takes the features as they are.
         runs: 0 leaves the runs out.
-        solver: "ours", or "sklearn" for scikit-learn's LinearSVC on the same squared hinge.
 
     Returns:
         Accuracies in percent; C and the validation accuracies; `objective` summed over classes; `relative_gap`,
@@ -63,21 +59,19 @@ def svm(
         to the objective; `converged`.
 
     Raises:
-        UserError: wrong types or shapes, costs that are not positive, hinge with solver "sklearn".
+        UserError: wrong types or shapes, costs that are not positive.
     """
     check_features("svm, training", train_features, train_labels)
     check_features("svm, test", test_features, test_labels)
     if not costs or min(costs) <= 0:
         raise UserError(f"svm: costs must be positive numbers, found {list(costs)}")
-    if solver == "sklearn" and loss == "hinge":
-        raise UserError("svm: solver 'sklearn' is for loss 'squared_hinge'; use solver 'ours' for the hinge")
     report = progress or silent
     if standardise:
         standardiser = Standardiser.fit(train_features)
         train_features, test_features = standardiser(train_features), standardiser(test_features)
     test = Rows(test_features)
     with exact_products():
-        problem = Machines(train_features, train_labels, loss, solver)
+        problem = Machines(train_features, train_labels, loss)
         cost, tried, start = choose_cost(problem, costs, validation, seed, "svm", report)
         full = problem.fit(cost, start)
         fits, accuracies = [full], []
@@ -92,7 +86,6 @@ def svm(
             "accuracy": percent(predict(test, full.weights), test_labels),
             "train_accuracy": percent(predict(problem.rows, full.weights), train_labels),
             "loss": loss,
-            "solver": solver,
             "standardised": standardise,
             "cost": cost,
             "validation_accuracies": tried,
@@ -113,12 +106,11 @@ def svm(
 
 
 class Machines(Problem):
-    """One-vs-rest machines with one of the losses and solvers."""
+    """One-vs-rest machines with one of the losses."""
 
-    def __init__(self, features: Tensor, labels: Tensor, loss: Loss, solver: Solver = "ours") -> None:
+    def __init__(self, features: Tensor, labels: Tensor, loss: Loss) -> None:
         super().__init__(features, labels)
         self.loss = loss
-        self.solver = solver
         self.signs = functional.one_hot(labels, self.classes).T.to(features.dtype).mul(2).sub(1).contiguous()
 
     def fit(self, cost: float, start: Tensor, kept: Tensor | None = None) -> Fit:
@@ -127,12 +119,7 @@ class Machines(Problem):
             hinge = minimise_hinge(self.rows, self.signs, costs, start, TOLERANCE["hinge"])
             gap = (hinge.gap / hinge.objective).max().item()
             return Fit(hinge.weights, hinge.objective.sum().item(), gap, None, hinge.iterations, hinge.products)
-        limit = 100
-        if self.solver == "sklearn":
-            # No step of our own: only the objective and the gap at scikit-learn's weights.
-            start, limit = self.fit_sklearn(cost, kept), 0
-        tolerance = TOLERANCE["squared_hinge"]
-        squared = minimise(self.rows, self.signs, costs, SquaredHinge(), start, tolerance, limit)
+        squared = minimise(self.rows, self.signs, costs, SquaredHinge(), start, TOLERANCE["squared_hinge"])
         return Fit(
             squared.weights,
             squared.objective.sum().item(),
@@ -141,20 +128,3 @@ class Machines(Problem):
             squared.iterations,
             squared.products,
         )
-
-    def fit_sklearn(self, cost: float, kept: Tensor | None) -> Tensor:
-        """Weights by scikit-learn's LinearSVC (liblinear), which needs float64 copies of the rows."""
-        from sklearn.svm import LinearSVC
-
-        features, labels = self.rows.features, self.labels
-        if kept is not None:
-            kept = kept.to(labels.device)
-            features, labels = features[kept], labels[kept]
-        machine = LinearSVC(C=cost, dual=False, random_state=0)
-        machine.fit(features.cpu().numpy(), labels.cpu().numpy())
-        fitted = torch.cat([torch.tensor(machine.coef_), torch.tensor(machine.intercept_)[:, None]], dim=1)
-        if len(machine.classes_) == 2:
-            fitted = torch.cat([-fitted, fitted])
-        weights = self.zero_weights()
-        weights[torch.tensor(machine.classes_)] = fitted.to(weights)
-        return weights

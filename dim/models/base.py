@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -201,13 +202,15 @@ class Model(pl.LightningModule):
         self.log_dict(named, sync_dist=True, **options)
 
     def _guard(self, losses: dict[str, Tensor], indices: Tensor) -> None:
-        """Notes the first step at which a loss is not finite, and stops there.
+        """Notes the first step at which a loss is not finite, or so large that its square is not, and stops there.
+
+        Adam squares gradients: where these overflow it never moves the weights again, and says nothing.
 
         Off the CPU looking at a number waits for the device, so there the step is remembered on the device and
         looked at whenever logs are written and before a checkpoint is.
         """
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        finite = torch.stack([loss.detach().isfinite() for loss in losses.values()])
+        finite = torch.stack([loss.detach().float().square().isfinite() for loss in losses.values()])
         if self._first_bad_step is None:
             self._first_bad_step = torch.full_like(finite, NEVER, dtype=torch.int64)
         self._first_bad_step = torch.where(finite, self._first_bad_step, self._first_bad_step.clamp(max=step))
@@ -231,9 +234,9 @@ class Model(pl.LightningModule):
         if step < NEVER:
             where = self._keep_indices(name, step)
             raise UserError(
-                f"the loss '{name}' is not finite at step {step}: checkpoints from before are intact, the batch's "
-                f"image numbers are in {where}; lower the learning rate, or use an objective in the log domain (dv, "
-                "jsd, infonce) if it has one"
+                f"the loss '{name}' is not finite at step {step}, or too large for Adam: checkpoints from before are "
+                f"intact, the batch's image numbers are in {where}; lower the learning rate, let scores start small "
+                "(--model.score_spread 1), or use an objective in the log domain (dv, jsd, infonce), where there is one"
             )
         self._unchecked.clear()
 
@@ -247,7 +250,28 @@ class Model(pl.LightningModule):
         return path
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps a checkpoint of spoilt weights from taking the place of a good one.
+
+        Raises:
+            UserError: a loss was not finite, or the last step has made a weight so.
+        """
         self.stop_if_not_finite()
+        for name, weight in checkpoint.get("state_dict", {}).items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise UserError(
+                    f"the last step made {name} not finite: checkpoints from before are intact; lower the learning rate"
+                )
+
+    def on_train_start(self) -> None:
+        if not (warmup := self.hparams["warmup_steps"]):
+            return
+        steps = self.trainer.estimated_stepping_batches
+        if warmup >= steps and self.trainer.is_global_zero:
+            print(
+                f"dim: warm-up takes {warmup} steps and the run has {steps:.0f}: the learning rate ends at "
+                f"{steps / warmup:.2g} of what was asked for; lower --model.warmup_steps or train longer",
+                file=sys.stderr,
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(

@@ -1,5 +1,6 @@
 """Tables as Markdown and LaTeX, and the results section of a README."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,15 @@ def _made(content: dict[str, Any]) -> str:
     machines = [f"{processor}, {cores} cores" for processor, cores in sorted(places)]
     training = sum(seed["training_seconds"] for seed in seeds) / 3600
     evaluation = sum(sum(seed["evaluation_seconds"].values()) for seed in seeds) / 3600
-    command = f"dim reproduce {content['experiment']} --data {content['data']} --budget {content['budget']['name']}"
+    command = ["dim", "reproduce", content["experiment"]]
+    command += ["--data", content["data"], "--budget", content["budget"]["name"]]
+    if (most := max(len(row["seeds"]) for row in content["rows"])) > 1:
+        command += ["--seeds", str(most)]
+    if options := content["budget"].get("options"):
+        command += ["--", *options]
     return (
         f"Commit {', '.join(commits)}; {'; '.join(machines)}; in all {training:.2f} h of training and "
-        f"{evaluation:.2f} h of evaluation. `{command}`\n"
+        f"{evaluation:.2f} h of evaluation. `{shlex.join(command)}`\n"
     )
 
 

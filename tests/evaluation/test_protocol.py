@@ -46,6 +46,14 @@ def test_only_what_is_missing_is_run(setting, tmp_path, monkeypatch):
     assert json.loads(path.read_text())["results"] == second
 
 
+def test_what_does_not_depend_on_the_seed_is_run_once(setting, tmp_path):
+    found = run(setting, tmp_path / "evaluation.json", ["mlp", "linear", "knn", "rank"], seeds=(0, 1))
+    assert len(found["mlp"]["y"]["runs"]) == 2
+    for name in ("linear", "knn", "rank"):
+        assert "runs" not in found[name]["y"]
+        assert not [metric for metric in found[name]["y"] if metric.endswith("_std")]
+
+
 def test_finished_evaluations_survive_one_that_fails(setting, tmp_path, monkeypatch):
     path = tmp_path / "evaluation.json"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dim.errors import UserError
-from dim.models import Supervised
+from dim.models import Autoencoder, Supervised
 
 
 def attach(model, folder, step=0, every=50):
@@ -25,6 +25,32 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_images(tmp_path):
         model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))}, indices)
     kept = json.loads((tmp_path / "not-finite.json").read_text())
     assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": [5, 3]}
+
+
+def test_a_loss_too_large_for_adam_counts_as_not_finite(tmp_path):
+    model = attach(Supervised(), tmp_path, step=3)
+    model._guard({"loss": torch.tensor(1e18)}, torch.tensor([1]))
+    with pytest.raises(UserError, match="'loss' is not finite at step 3, or too large for Adam"):
+        model._guard({"loss": torch.tensor(-1e20)}, torch.tensor([2]))
+
+
+@pytest.mark.parametrize(("warmup", "said"), [(0, ""), (29, ""), (30, "warm-up takes 30 steps and the run has 30")])
+def test_a_warm_up_that_takes_the_whole_run_is_said(warmup, said, tmp_path, capsys):
+    model = attach(Supervised(warmup_steps=warmup), tmp_path)
+    model.trainer.estimated_stepping_batches = 30
+    model.on_train_start()
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert bool(said) == bool(printed)
+
+
+def test_spoilt_weights_are_not_saved(tmp_path):
+    model = attach(Autoencoder(), tmp_path)
+    model.on_save_checkpoint({"state_dict": model.state_dict(), "callbacks": {}})
+    with torch.no_grad():
+        model.encoder.y.bias[3] = torch.nan
+    with pytest.raises(UserError, match=r"made encoder\.y\.bias not finite"):
+        model.on_save_checkpoint({"state_dict": model.state_dict()})
 
 
 @pytest.mark.parametrize(("every", "shown"), [(4, {0, 3, 7, 9}), (0, {0, 9}), (1, set(range(10)))])
