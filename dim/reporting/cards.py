@@ -137,7 +137,9 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
     if "seconds" in record["cost"]:
         lines["cost"] = cost_text(record["cost"])
     if config:
-        lines["command"] = "`dim fit --config config.yaml --data.root DATA`"
+        lines["command"] = (
+            "`dim fit --config config.yaml --data.root DATA`, with the config at the end of this card as `config.yaml`"
+        )
     version = f"trained with deep-infomax {facts['version']}, " if "version" in facts else ""
     lines["made by"] = f"{version}exported with {made['deep-infomax']}{commit}, torch {made['torch']}"
     lines["from"] = f"the checkpoint with SHA-256 `{facts['checkpoint_sha256']}`"
@@ -167,7 +169,8 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     of = "this file" if itself else f"the checkpoint that this file was exported from, {same}"
     done = [name for name in one["provenance"] if name != "classifier"]
     seeds = f" --seed {identity['seeds'][0]} --seeds {len(identity['seeds'])}" if identity["seeds"] != [0] else ""
-    command = f"dim evaluate {file if itself else 'RUN'} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
+    what = Path(file).stem if itself else "RUN"
+    command = f"dim evaluate {what} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
     command += f" --data.source {source}" if source != facts.get("data") else ""
     command += "" if source == "digits" else " --data.root DATA"
     commits = sorted({made["versions"]["commit"][:12] for made in one["provenance"].values()})

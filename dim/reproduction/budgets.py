@@ -57,7 +57,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         Evaluating("quick", ("svm",)),
     ),
     "cpu": Budget(
-        "a few epochs on two CPU cores", _CPU, Evaluating("quick", PROBES), Evaluating("standard", _EVERYTHING)
+        "two epochs on two CPU cores", _CPU, Evaluating("quick", PROBES), Evaluating("standard", _EVERYTHING)
     ),
     "paper": Budget("the paper's training", (), Evaluating("full", PROBES), Evaluating("full", _EVERYTHING)),
     "demo": Budget(

@@ -82,7 +82,7 @@ def test_numbers_come_with_protocol_and_published_ones(file):
     card = cards.card(file)
     assert "## CIFAR-10, quick protocol" in card
     assert "| MLP probe, accuracy % (table 1) | 61.23 (75.21) | 61.23 (69.13) |" in card
-    assert f"`dim evaluate {NAME}.safetensors --protocol quick --only mlp --seed 1 --seeds 2 --data.root DATA`" in card
+    assert f"`dim evaluate {NAME} --protocol quick --only mlp --seed 1 --seeds 2 --data.root DATA`" in card
     assert "commit 0123456789ab; mlp 12 s on cpu" in card
     assert "* `mlp`: hidden 200, epochs 10\n" in card
 
