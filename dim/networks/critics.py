@@ -54,8 +54,11 @@ class _DotCritic(Critic):
         return (queries * keys).sum(-1)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        flat = queries @ keys.flatten(0, 1).T
-        return flat.view(len(queries), *keys.shape[:2])
+        return self._table(queries, keys.flatten(0, 1)).view(len(queries), *keys.shape[:2])
+
+    def _table(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """(N, U) and (K, U) -> (N, K)."""
+        return queries @ keys.T
 
 
 class EncodeBlock(nn.Module):
@@ -121,9 +124,11 @@ class LocalDotCritic(_DotCritic):
     def pairs(self, queries: Tensor, keys: Tensor) -> Tensor:
         return super().pairs(queries, keys) + self._shift(queries)
 
-    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        shift = self._shift(queries)[:, None, None]
-        return super().scores(queries, keys).to(shift.dtype).add_(shift)  # in place: the largest array of a step
+    def _table(self, queries: Tensor, keys: Tensor) -> Tensor:
+        shift = self._shift(queries)[:, None]
+        # In place, since it is the largest array of a step, and before it is seen under another shape: autograd copies
+        # the gradient of what is changed through a view several times.
+        return super()._table(queries, keys).to(shift.dtype).add_(shift)
 
     def _shift(self, queries: Tensor) -> Tensor:
         """(..., U) -> (...): what the keys' shift adds to the scores of each code, in float32 at least."""

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dim.networks import critics
 from dim.networks.critics import GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic
@@ -96,6 +97,25 @@ def test_scores_are_the_products_of_whole_keys():
     whole = torch.einsum("iu,jlu->ijl", critic.code_block(y), critic.map_block(maps.permute(0, 2, 3, 1).flatten(1, 2)))
     for one, other in zip(found, torch.autograd.grad(whole.sin().sum(), critic.parameters()), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_gradient_of_scores_is_not_copied():
+    critic, y, maps = build(LocalDotCritic)
+    scores = critic.scores(critic.queries(y), critic.keys(maps))
+    gradient = torch.randn(scores.shape, dtype=scores.dtype)
+    made = []
+
+    class Made(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.data_ptr() != gradient.data_ptr():
+                made.append(result.numel())
+            return result
+
+    with Made():
+        scores.backward(gradient)
+    assert made
+    assert scores.numel() not in made
 
 
 def test_a_large_shift_does_not_round_away_what_tells_keys_apart():
