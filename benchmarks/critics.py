@@ -36,14 +36,14 @@ CRITICS = {
 }
 
 
-def peak_mb() -> float:
+def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(critic_name: str, objective_name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds of the quickest step and peak memory in MB above the imports."""
+    """Seconds of the quickest step and peak memory in MiB above the imports."""
     torch.set_num_threads(options.threads)
-    before = peak_mb()
+    before = peak_mib()
     cls, size, negatives = CRITICS[critic_name]
     critic = cls(SHAPES, CODE, getattr(options, size))
     objective = OBJECTIVES[objective_name]
@@ -56,10 +56,10 @@ def measure(critic_name: str, objective_name: str, options: argparse.Namespace) 
         scores = contrast(critic, y, maps, negatives)
         rows = baseline(y).repeat_interleave(len(scores.positive) // len(y), 0) if objective.takes_baseline else None
         if negatives == 1 and objective_name == "interpolated":
-            return {"seconds": float("nan"), "memory_mb": float("nan")}  # needs two negatives
+            return {"seconds": float("nan"), "memory_mib": float("nan")}  # needs two negatives
         objective(*scores, rows).backward()
         times.append(time.perf_counter() - start)
-    return {"seconds": min(times), "memory_mb": peak_mb() - before}
+    return {"seconds": min(times), "memory_mib": peak_mib() - before}
 
 
 def _in_process(queue: multiprocessing.Queue, *arguments: object) -> None:
@@ -86,11 +86,11 @@ def main() -> None:
         process.join()
     reference = next((r["seconds"] for r in results if (r["critic"], r["objective"]) == ("local dot", "jsd")), None)
     table = Table(title=f"N = {options.batch}, U = {options.units}, {options.threads} threads")
-    for column in ("critic", "objective", "seconds", "relative", "peak MB"):
+    for column in ("critic", "objective", "seconds", "relative", "peak MiB"):
         table.add_column(column)
     for row in results:
         relative = f"{row['seconds'] / reference:.2f}" if reference else "-"
-        table.add_row(row["critic"], row["objective"], f"{row['seconds']:.4f}", relative, f"{row['memory_mb']:.0f}")
+        table.add_row(row["critic"], row["objective"], f"{row['seconds']:.4f}", relative, f"{row['memory_mib']:.0f}")
     Console().print(table)
     if options.json:
         Path(options.json).write_text(json.dumps({"options": vars(options), "results": results}, indent=2))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import in_fresh_process, parse_or_run, peak_gb, save, seconds
+from measuring import in_fresh_process, parse_or_run, peak_gib, save, seconds
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -98,16 +98,16 @@ def stepper(units: int, n: int, formulation: str, precision: str) -> Callable[[]
 def run(units: int, n: int, formulation: str, repeat: int, precision: str) -> dict[str, float]:
     cpu.tune()
     torch.optim.Adam([torch.zeros(1)])  # the first optimiser imports more of PyTorch
-    imports = peak_gb()
+    imports = peak_gib()
     step = stepper(units, n, formulation, precision)
     loss = step()
     quickest = min(seconds(step) for _ in range(repeat))
-    return {"loss": loss, "seconds": quickest, "peak_gb": peak_gb(), "own_gb": peak_gb() - imports}
+    return {"loss": loss, "seconds": quickest, "peak_gib": peak_gib(), "own_gib": peak_gib() - imports}
 
 
 def compare(units: int, n: int, found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
     """A row for each other formulation: over processes the quickest step and median peaks, ours beside its."""
-    over = {"seconds": min, "peak_gb": statistics.median, "own_gb": statistics.median, "loss": statistics.median}
+    over = {"seconds": min, "peak_gib": statistics.median, "own_gib": statistics.median, "loss": statistics.median}
     summaries = {
         name: {key: take(result[key] for result in results) for key, take in over.items()}
         for name, results in found.items()
@@ -118,8 +118,8 @@ def compare(units: int, n: int, found: dict[str, list[dict[str, float]]]) -> lis
         for key in over:
             row |= {f"ours_{key}": ours[key], f"its_{key}": its[key]}
         row["times_as_fast"] = its["seconds"] / ours["seconds"]
-        row["share_of_memory"] = ours["peak_gb"] / its["peak_gb"]
-        row["share_of_own_memory"] = ours["own_gb"] / its["own_gb"]
+        row["share_of_memory"] = ours["peak_gib"] / its["peak_gib"]
+        row["share_of_own_memory"] = ours["own_gib"] / its["own_gib"]
         row["loss_difference"] = abs(its["loss"] - ours["loss"])
         rows.append(row)
     return rows
@@ -155,7 +155,7 @@ def main() -> None:
         "seconds",
         "its",
         "times as fast",
-        "GB",
+        "GiB",
         "its",
         "share",
         "own share",
@@ -164,7 +164,7 @@ def main() -> None:
         table.add_column(name, justify="right")
     for row in rows:
         times = f"{row['ours_seconds']:.3f}", f"{row['its_seconds']:.3f}", f"{row['times_as_fast']:.2f}"
-        memory = f"{row['ours_peak_gb']:.2f}", f"{row['its_peak_gb']:.2f}", f"{row['share_of_memory']:.2f}"
+        memory = f"{row['ours_peak_gib']:.2f}", f"{row['its_peak_gib']:.2f}", f"{row['share_of_memory']:.2f}"
         own = f"{row['share_of_own_memory']:.2f}"
         size = str(row["units"]), str(row["batch"]), row["against"]
         table.add_row(*size, *times, *memory, own, f"{row['loss_difference']:.1e}")

@@ -54,7 +54,7 @@ def in_fresh_process(script: str, **task: Any) -> dict[str, Any]:
     return json.loads(output.splitlines()[-1])
 
 
-def peak_gb() -> float:
+def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from measuring import in_fresh_process, parse_or_run, peak_gb, save, seconds
+from measuring import in_fresh_process, parse_or_run, peak_gib, save, seconds
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -67,10 +67,10 @@ def run(
             multiprocessing.spawn(_process, (processes, n, units, folder, share), processes)
             return json.loads((Path(folder) / "result").read_text())
     model, batch = build(units, negatives, side), random_batch(n, side)
-    before = peak_gb()
+    before = peak_gib()
     step = stepper(model, batch)
     step()
-    found = {"seconds": min(seconds(step) for _ in range(3)), "gb": peak_gb() - before}
+    found = {"seconds": min(seconds(step) for _ in range(3)), "gib": peak_gib() - before}
     return {**found, "gflop": counted_flops(model, batch) / 1e9}
 
 
@@ -91,7 +91,7 @@ def _process(rank: int, processes: int, n: int, units: int, folder: str, share: 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
     model, batch = local_dim(units, gather_negatives=share == "all"), random_batch(n // processes)
-    before = peak_gb()
+    before = peak_gib()
     if share in ("statistics", "all") and processes > 1:
         use_union_statistics(model, cuda=False)
     loss: nn.Module = Loss(model)
@@ -106,7 +106,7 @@ def _process(rank: int, processes: int, n: int, units: int, folder: str, share: 
 
     step()
     times = sorted(seconds(step) for _ in range(15))
-    found = {"seconds": times[0], "median": times[len(times) // 2], "gb": peak_gb() - before}
+    found = {"seconds": times[0], "median": times[len(times) // 2], "gib": peak_gib() - before}
     found["gflop"] = counted_flops(model, batch) / 1e9  # of its share of the images, encoded and scored against all
     if rank == 0:
         (Path(folder) / "result").write_text(json.dumps(found))
@@ -119,7 +119,7 @@ def exponent(x: list[float], y: list[float]) -> float:
 
 def fits(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Exponents through all points, and, since curves bend, between the last two."""
-    x, keys = [point["value"] for point in points], ("seconds", "gflop", "gb")
+    x, keys = [point["value"] for point in points], ("seconds", "gflop", "gib")
     y = {key: [point[key] for point in points] for key in keys}
     return {key: {"all": exponent(x, y[key]), "last": exponent(x[-2:], y[key][-2:])} for key in keys}
 
@@ -136,7 +136,9 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
         time, memory = axes[column], axes[column + len(results)]
         time.loglog(x, [point["seconds"] for point in points], "o-", label=f"time: {written(fitted['seconds'])}")
         time.loglog(x, arithmetic, "--", color="grey", label=f"arithmetic: {written(fitted['gflop'])}")
-        memory.loglog(x, [point["gb"] for point in points], "s-", color="C1", label=f"memory: {written(fitted['gb'])}")
+        memory.loglog(
+            x, [point["gib"] for point in points], "s-", color="C1", label=f"memory: {written(fitted['gib'])}"
+        )
         memory.set_xlabel(name)
         for axis in (time, memory):
             axis.set_xticks(x, [str(value) for value in x], fontsize="small")
@@ -144,7 +146,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> Path:
             axis.legend(title="exponent (of the last step)", fontsize="small", title_fontsize="small")
             axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds a step")
-    axes[len(results)].set_ylabel("GB above the start")
+    axes[len(results)].set_ylabel("GiB above the start")
     return plots.save(figure, path)
 
 
@@ -160,13 +162,13 @@ def main() -> None:
         (value,) = task.values()
         results.setdefault(name, []).append({"value": value, **in_fresh_process(__file__, **task)})
     table = Table(title=f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads", title_justify="left")
-    for name in ("", "", "seconds", "GFLOP", "GB", "exponent: time", "arithmetic", "memory"):
+    for name in ("", "", "seconds", "GFLOP", "GiB", "exponent: time", "arithmetic", "memory"):
         table.add_column(name, justify="right")
     for name, points in results.items():
         fitted = fits(points)
         for point in points:
-            numbers = f"{point['seconds']:.4f}", f"{point['gflop']:.1f}", f"{point['gb']:.2f}"
-            last = [written(fitted[key]) for key in ("seconds", "gflop", "gb")] if point is points[-1] else []
+            numbers = f"{point['seconds']:.4f}", f"{point['gflop']:.1f}", f"{point['gib']:.2f}"
+            last = [written(fitted[key]) for key in ("seconds", "gflop", "gib")] if point is points[-1] else []
             table.add_row(name if point is points[0] else "", str(point["value"]), *numbers, *last)
     Console(width=100).print(table)
     shared: dict[str, dict[str, float]] = {}

@@ -59,7 +59,7 @@ def solve(solver: str, problem: Path, output: Path, cost: float, threads: int) -
 
 
 def peak_memory() -> float:
-    """The largest resident memory of this process so far, in MB."""
+    """The largest resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage's, which on Linux starts from the parent's.
@@ -116,7 +116,7 @@ def problem_of(arguments: argparse.Namespace, size: int) -> dict[str, Tensor]:
 def measure(arguments: argparse.Namespace, size: int, solvers: list[str]) -> dict[str, dict[str, Any]]:
     """Each solver's objective, CPU and wall seconds and memory at one size.
 
-    `peak_memory_mb` is the whole process (libraries and features included), `added_memory_mb` what solving added.
+    `peak_memory_mib` is the whole process (libraries and features included), `added_memory_mib` what solving added.
     """
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +128,7 @@ def measure(arguments: argparse.Namespace, size: int, solvers: list[str]) -> dic
             command = [sys.executable, __file__, "--solve", solver, str(problem), str(output), *options]
             subprocess.run(command, check=True)
             solved = load_file(output)
-            names = ("cpu_seconds", "wall_seconds", "peak_memory_mb", "added_memory_mb")
+            names = ("cpu_seconds", "wall_seconds", "peak_memory_mib", "added_memory_mib")
             value = objective(tensors["features"], tensors["labels"], solved["weights"], arguments.cost)
             results[solver] = {"objective": value, **dict(zip(names, solved["costs"].tolist(), strict=True))}
             print(f"  {solver:8} {size:5} features: {describe(results[solver])}", flush=True)
@@ -139,14 +139,14 @@ def describe(result: dict[str, Any]) -> str:
     """One line of numbers."""
     return (
         f"objective {result['objective']:.6f}, {result['cpu_seconds']:.1f} CPU s, "
-        f"{result['wall_seconds']:.1f} s, peak {result['peak_memory_mb']:.0f} MB, "
-        f"of it for solving {result['added_memory_mb']:.0f} MB"
+        f"{result['wall_seconds']:.1f} s, peak {result['peak_memory_mib']:.0f} MiB, "
+        f"of it for solving {result['added_memory_mib']:.0f} MiB"
     )
 
 
 def ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
     """Ours over liblinear's, of whatever both have."""
-    names = ("objective", "cpu_seconds", "wall_seconds", "peak_memory_mb")
+    names = ("objective", "cpu_seconds", "wall_seconds", "peak_memory_mib")
     return {name: ours[name] / theirs[name] for name in names if name in theirs}
 
 
@@ -154,9 +154,9 @@ def extrapolate(sizes: list[int], measured: list[dict[str, Any]], size: int) -> 
     """liblinear's CPU seconds by a power law of the size and its memory by a straight line."""
     seconds = [result["cpu_seconds"] for result in measured]
     exponent, offset = np.polyfit(np.log(sizes), np.log(seconds), 1)
-    memory = np.polyval(np.polyfit(sizes, [result["peak_memory_mb"] for result in measured], 1), size)
+    memory = np.polyval(np.polyfit(sizes, [result["peak_memory_mib"] for result in measured], 1), size)
     time_ = float(np.exp(offset) * size**exponent)
-    return {"cpu_seconds": time_, "peak_memory_mb": float(memory), "exponent": float(exponent)}
+    return {"cpu_seconds": time_, "peak_memory_mib": float(memory), "exponent": float(exponent)}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         line = ", ".join(f"{name} {value:.3g}" for name, value in result["extrapolated"]["ratios"].items())
         print(
             f"ours / liblinear at {arguments.large} features, liblinear EXTRAPOLATED from {list(measured)} "
-            f"({theirs['cpu_seconds']:.0f} CPU s, {theirs['peak_memory_mb']:.0f} MB): {line}"
+            f"({theirs['cpu_seconds']:.0f} CPU s, {theirs['peak_memory_mib']:.0f} MiB): {line}"
         )
     return result
 
