@@ -94,11 +94,11 @@ def rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def moving(rate: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def moving(rate: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """The rule of an exponential moving average that forgets its first steps sooner; counters are taken as they are."""
 
-    def mean_of(mean: Tensor, new: Tensor, steps: Tensor) -> Tensor:
-        weight = 1 - min(rate, (1 + steps.item()) / (10 + steps.item()))
+    def mean_of(mean: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
+        weight = 1 - min(rate, (1 + int(steps)) / (10 + int(steps)))
         return mean.lerp(new, weight) if mean.is_floating_point() else new
 
     return mean_of
@@ -154,21 +154,26 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
     return averaging.module if recipe["average"] else model.encoder, about
 
 
-def probe(encoder: nn.Module, data: ImageData, progress: Progress) -> dict[str, float]:
-    """Accuracies of the quick protocol's MLP probes on the held-out images."""
+def probe(
+    encoder: nn.Module,
+    data: ImageData,
+    progress: Progress,
+    probes: Sequence[MLPProbe] = (MLPProbe(),),
+    layers: Sequence[str] = LAYERS,
+) -> list[dict[str, float]]:
+    """Accuracies of each of the MLP probes, by default the quick protocol's, on the held-out images."""
     parts = data.splits["train"], data.splits["validation"]
-    features = [encode(encoder, part.images, LAYERS) for part in parts]
-    bar = progress.add_task("probes", total=1.0)
-    results = mlp(
-        features[0],
-        parts[0].labels,
-        features[1],
-        parts[1].labels,
-        MLPProbe(),
-        lambda _, share: progress.update(bar, completed=share),
-    )
+    train, held = (encode(encoder, part.images, layers) for part in parts)
+    bar, found = progress.add_task("probes", total=len(probes)), []
+    for number, settings in enumerate(probes):
+
+        def report(_: str, share: float, before: int = number) -> None:
+            progress.update(bar, completed=before + share)
+
+        results = mlp(train, parts[0].labels, held, parts[1].labels, settings, report)
+        found.append({layer: result["accuracy"] for layer, result in results.items()})
     progress.remove_task(bar)
-    return {layer: result["accuracy"] for layer, result in results.items()}
+    return found
 
 
 def numbers(row: dict[str, Any]) -> list[str]:
@@ -216,7 +221,7 @@ def main() -> None:
             if not any(asked.items() <= row.items() for row in rows):
                 made_with = {"machine": machine(), "commit": versions()["commit"], "threads": torch.get_num_threads()}
                 encoder, about = train(data, {**BASE, **parse(text)}, options.epochs, progress)
-                accuracy = probe(encoder, data, progress)
+                (accuracy,) = probe(encoder, data, progress)
                 rows.append({**asked, **about, "accuracy": accuracy, "made_with": made_with})
                 save(options.json, options, base=BASE, rows=rows)
             progress.advance(bar)
