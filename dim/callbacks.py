@@ -143,7 +143,8 @@ class Pictures(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if not self.every_n_epochs or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if not self.every_n_epochs or (epoch % self.every_n_epochs and not last):
             return
         assert isinstance(pl_module, Model)
         data = trainer.datamodule.dataset.test  # type: ignore[attr-defined]

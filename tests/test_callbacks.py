@@ -64,6 +64,14 @@ def test_a_run_leaves_signals_and_memory_as_they_were(number, tmp_path, monkeypa
     assert all(model() is None for model in models)
 
 
+@pytest.mark.parametrize("limit", [("--trainer.max_epochs", "3"), ("--trainer.max_steps", "6")])
+def test_the_last_epoch_has_its_pictures(limit, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Model, "pictures", lambda self, images: drawn.append(self.trainer.current_epoch) or {})
+    train(tmp_path, "--pictures.every_n_epochs", "2", *limit)
+    assert drawn == [1, 2]
+
+
 def test_no_steps_between_checkpoints_is_refused():
     with pytest.raises(UserError, match="every_n_steps is 0"):
         RunCheckpoint(every_n_steps=0)
