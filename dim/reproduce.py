@@ -79,11 +79,11 @@ def reproduce(
     for name in (data or ",".join(data_of(experiment))).split(","):
         tasks.append(Task(experiment, name, budget or default_budget(name), places, seeds, tuple(extra)))
     chosen = [run for task in tasks for run in task.chosen(rows)]
-    if root is not None and not Path(root).exists() and not download:
-        raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     if dry_run:
         show_plan(chosen)
         return 0
+    if root is not None and not Path(root).exists() and not download:
+        raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     for task in tasks:
         results.check(results.place(output, task.experiment, task.data, task.budget), task.extra)
     executors: dict[Where, Callable[[], Executor]] = {

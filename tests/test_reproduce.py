@@ -176,7 +176,6 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),
         (["--root", "nowhere"], "root nowhere does not exist"),
-        (["--root", "nowhere", "--dry-run"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
         (["--where", "gpus", "--devices", "0,7"], "no GPU 7 here, PyTorch finds 2"),

@@ -13,7 +13,7 @@ from dim.evaluation.decoder import reconstruction
 from dim.evaluation.information import information
 from dim.evaluation.knn import knn
 from dim.evaluation.linear import linear
-from dim.evaluation.mlp import mlp
+from dim.evaluation.mlp import DROPOUTS, WEIGHT_DECAYS, mlp
 from dim.evaluation.ndm import ndm
 from dim.evaluation.progress import Report
 from dim.evaluation.settings import Protocol
@@ -140,6 +140,11 @@ def _ndm(task: Task) -> LayerResults:
     return results
 
 
+def _mlp_budget(protocol: Protocol) -> str:
+    chosen = f", dropout and decay of {len(DROPOUTS) * len(WEIGHT_DECAYS)} on held-out rows"
+    return _epochs(protocol, "mlp") + (chosen if protocol.mlp.validation else "")
+
+
 def _svm_budget(protocol: Protocol) -> str:
     costs, runs = protocol.svm.get("costs", ()), protocol.svm.get("runs", 5)
     chosen = f"C fixed at {costs[0]:g}" if len(costs) == 1 else f"C of {len(costs)} on held-out rows"
@@ -168,7 +173,7 @@ class Evaluation:
 
 
 EVALUATIONS: dict[str, Evaluation] = {
-    "mlp": Evaluation(_mlp, None, lambda p: _epochs(p, "mlp")),
+    "mlp": Evaluation(_mlp, None, _mlp_budget),
     "svm": Evaluation(_svm, None, _svm_budget),
     "linear": Evaluation(_linear, seeded=lambda p: len(p.linear["costs"]) > 1),  # which rows C is chosen on
     "knn": Evaluation(_knn, seeded=lambda p: False),

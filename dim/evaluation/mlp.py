@@ -1,7 +1,9 @@
 """The MLP probe of Table 1: one hidden layer of 200 units on frozen features."""
 
+import dataclasses
+import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +16,8 @@ from dim.evaluation.features import Standardiser, check_features, percent, split
 from dim.evaluation.progress import Report, silent
 
 EVALUATION_ROWS = 4096
+DROPOUTS, WEIGHT_DECAYS = (0.0, 0.1, 0.3), (0.0, 1e-4, 1e-3)
+"""What a probe with `validation` chooses from."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class MLPProbe:
         decay: "cosine" to zero over all steps, or "steps": times 0.1 at each of `milestones` (epochs).
         standardise: features by the training rows' mean and deviation.
         last: epochs at the end over which `accuracy_last_k` averages.
-        validation: share of the training rows held out to choose an epoch; 0 trains on all rows.
+        validation: share of the training rows held out to choose dropout and weight decay on, for each layer, before
+            the probe is fitted to all rows; 0 takes `dropout` and `weight_decay` as they are.
     """
 
     hidden: int = 200
@@ -50,7 +55,7 @@ class MLPProbe:
     def published(cls, epochs: int = 1000, **changes: Any) -> "MLPProbe":
         """The paper's training: 1000 epochs, the accuracy averaged over the last 100.
 
-        The paper also tuned dropout and weight decay on the test set; here they stay at 0.1 and 0.
+        The paper also tuned dropout and weight decay, on the test set; here they stay at 0.1 and 0.
         """
         paper: dict[str, Any] = {
             "epochs": epochs,
@@ -99,12 +104,10 @@ class Net(nn.Module):
 class Fitting:
     """One layer's probe while it is being fitted: net, optimiser, learning rate, results of each epoch."""
 
-    def __init__(self, probe: MLPProbe, features: Tensor, rows: Tensor | None, classes: int, steps: int) -> None:
+    def __init__(self, probe: MLPProbe, features: Tensor, classes: int, steps: int) -> None:
         device = features.device
         self.features = features
-        self.standardiser: Standardiser | None = None
-        if probe.standardise:
-            self.standardiser = Standardiser.fit(features if rows is None else features[rows])
+        self.standardiser = Standardiser.fit(features) if probe.standardise else None
         self.net = Net(features.shape[1], classes, probe.hidden, probe.dropout, probe.seed, device)
         self.optimiser = torch.optim.Adam(
             self.net.parameters(),
@@ -123,7 +126,6 @@ class Fitting:
         self.loss = torch.zeros((), device=device)
         self.losses: list[float] = []
         self.test: list[float] = []
-        self.validation: list[float] = []
 
     def prepared(self, features: Tensor) -> Tensor:
         """A batch as the net sees it."""
@@ -167,9 +169,9 @@ def mlp(
 
     Returns:
         layer -> `accuracy` on the test rows after the last epoch; `accuracy_last_k`, the mean over the last
-        `probe.last` epochs (the paper's way); `accuracy_selected`, at the epoch best on the held-out training
-        rows, and that `selected_epoch` and its `validation_accuracy` (with `probe.validation` only);
-        `test_accuracies` and `train_losses` (nats) of every epoch. Percent.
+        `probe.last` epochs (the paper's way); `test_accuracies` and `train_losses` (nats) of every epoch; with
+        `probe.validation` the chosen `dropout` and `weight_decay`, and all that were `tried`, with their accuracy on
+        the held-out training rows. Percent.
 
     Raises:
         UserError: wrong types or shapes, no epochs, fewer than two training rows.
@@ -180,47 +182,82 @@ def mlp(
     for layer in train_features:
         check_features(f"mlp, layer {layer}, training", train_features[layer], train_labels)
         check_features(f"mlp, layer {layer}, test", test_features[layer], test_labels)
-    device = train_labels.device
-    kept, held = None, None
-    rows = torch.arange(len(train_labels))
-    if probe.validation:
-        rows, held = split(len(train_labels), probe.validation, probe.seed)
-        kept, held = rows.to(device), held.to(device)
-    if len(rows) < 2:
-        raise UserError("mlp: batch normalisation needs at least two training rows")
-    batch = min(probe.batch_size, len(rows))
-    steps, classes = len(rows) // batch, int(train_labels.max()) + 1
-    fittings = {layer: Fitting(probe, features, kept, classes, steps) for layer, features in train_features.items()}
-    order = torch.Generator().manual_seed(probe.seed)
     report = progress or silent
+    data = train_features, train_labels, test_features, test_labels
+    if not probe.validation:
+        return _fit(*data, probe, lambda share: report("mlp", share))
+    tried = _try(train_features, train_labels, probe, lambda share: report("mlp: choosing dropout and decay", share))
+    results = {}
+    for number, layer in enumerate(train_features):
+        best = max(tried[layer], key=lambda one: one["accuracy"])
+        chosen: dict[str, Any] = {name: best[name] for name in ("dropout", "weight_decay")}
+        settled = dataclasses.replace(probe, **chosen)
+
+        def layers(share: float, before: int = number) -> None:
+            report("mlp", (before + share) / len(train_features))
+
+        one_layer = {layer: train_features[layer]}, train_labels, {layer: test_features[layer]}, test_labels
+        results[layer] = {**_fit(*one_layer, settled, layers)[layer], **chosen, "tried": tried[layer]}
+    return results
+
+
+def _try(
+    features: Mapping[str, Tensor], labels: Tensor, probe: MLPProbe, report: Callable[[float], None]
+) -> dict[str, list[dict[str, float]]]:
+    """layer -> each dropout and weight decay, with the accuracy on held-out rows of a probe fitted to the others."""
+    kept, held = (rows.to(labels.device) for rows in split(len(labels), probe.validation, probe.seed))
+    fitted, judged = ({layer: each[rows] for layer, each in features.items()} for rows in (kept, held))
+    tried: dict[str, list[dict[str, float]]] = {layer: [] for layer in features}
+    choices = list(itertools.product(DROPOUTS, WEIGHT_DECAYS))
+    for number, (dropout, weight_decay) in enumerate(choices):
+        candidate = dataclasses.replace(probe, dropout=dropout, weight_decay=weight_decay)
+
+        def part(share: float, before: int = number) -> None:
+            report((before + share) / len(choices))
+
+        for layer, result in _fit(fitted, labels[kept], judged, labels[held], candidate, part).items():
+            tried[layer].append(
+                {"dropout": dropout, "weight_decay": weight_decay, "accuracy": result["accuracy_last_k"]}
+            )
+    return tried
+
+
+def _fit(
+    train_features: Mapping[str, Tensor],
+    train_labels: Tensor,
+    test_features: Mapping[str, Tensor],
+    test_labels: Tensor,
+    probe: MLPProbe,
+    report: Callable[[float], None],
+) -> dict[str, dict[str, Any]]:
+    """The results of `mlp` for one dropout and weight decay."""
+    rows = len(train_labels)
+    if rows < 2:
+        raise UserError("mlp: batch normalisation needs at least two training rows")
+    batch = min(probe.batch_size, rows)
+    steps, classes = rows // batch, int(train_labels.max()) + 1
+    fittings = {layer: Fitting(probe, features, classes, steps) for layer, features in train_features.items()}
+    order = torch.Generator().manual_seed(probe.seed)
     for epoch in range(probe.epochs):
-        shuffled = rows[torch.randperm(len(rows), generator=order)].to(device)
+        shuffled = torch.randperm(rows, generator=order).to(train_labels.device)
         for step in range(steps):
             chosen = shuffled[step * batch : (step + 1) * batch]
             labels = train_labels[chosen]
             for fitting in fittings.values():
                 fitting.step(chosen, labels)
-            report("mlp", (epoch + (step + 1) / steps) / probe.epochs)
+            report((epoch + (step + 1) / steps) / probe.epochs)
         for layer, fitting in fittings.items():
             fitting.losses.append(fitting.loss.item() / steps)
             fitting.loss.zero_()
             fitting.test.append(fitting.accuracy(test_features[layer], test_labels))
-            if held is not None:
-                fitting.validation.append(fitting.accuracy(train_features[layer][held], train_labels[held]))
-    return {layer: results(fitting, probe) for layer, fitting in fittings.items()}
+    return {layer: _results(fitting, probe) for layer, fitting in fittings.items()}
 
 
-def results(fitting: Fitting, probe: MLPProbe) -> dict[str, Any]:
+def _results(fitting: Fitting, probe: MLPProbe) -> dict[str, Any]:
     """The numbers of one layer; see `mlp`."""
-    result: dict[str, Any] = {
+    return {
         "accuracy": fitting.test[-1],
         "accuracy_last_k": statistics.fmean(fitting.test[-probe.last :]),
         "test_accuracies": fitting.test,
         "train_losses": fitting.losses,
     }
-    if fitting.validation:
-        best = max(range(probe.epochs), key=lambda epoch: fitting.validation[epoch])
-        result["accuracy_selected"] = fitting.test[best]
-        result["selected_epoch"] = best + 1
-        result["validation_accuracy"] = fitting.validation[best]
-    return result

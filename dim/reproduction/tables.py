@@ -14,7 +14,6 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("classifier", "accuracy"): ("its own classifier, accuracy % (table 1)", ("table1", "accuracy")),
     # The paper averages over the last epochs; with one epoch that is the final accuracy.
     ("mlp", "accuracy_last_k"): ("MLP probe, accuracy % ({table})", ("table1 table5", "{layer}")),
-    ("mlp", "accuracy_selected"): ("MLP probe at the epoch best on held-out training images, accuracy %", None),
     ("svm", "accuracy"): ("linear SVM, accuracy % over five runs (table 4)", ("table4", "svm_{layer}")),
     ("svm", "raw"): ("linear SVM on raw features, accuracy %", None),
     ("linear", "accuracy"): ("logistic regression, accuracy %", None),

@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 
 from dim.errors import UserError
+from dim.evaluation.features import split
 from dim.evaluation.mlp import MLPProbe, Net, mlp
 
 QUICK = MLPProbe(epochs=8, batch_size=64, learning_rate=3e-3)
@@ -26,14 +29,40 @@ def test_chance_on_shuffled_labels(shuffled):
     assert 4 < result["fc"]["accuracy"] < 18
 
 
-def test_last_and_selected_accuracies_are_those_of_their_epochs(digits):
-    probe = MLPProbe(epochs=5, batch_size=64, last=3, validation=0.2)
+def test_last_accuracies_are_averaged(digits):
+    probe = MLPProbe(epochs=5, batch_size=64, last=3)
     result = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
     assert len(result["test_accuracies"]) == 5
     assert result["accuracy"] == result["test_accuracies"][-1]
     assert result["accuracy_last_k"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
-    assert result["accuracy_selected"] == result["test_accuracies"][result["selected_epoch"] - 1]
-    assert result["validation_accuracy"] > 50
+
+
+def test_dropout_and_decay_are_chosen_on_training_rows_alone(digits, monkeypatch):
+    monkeypatch.setattr("dim.evaluation.mlp.DROPOUTS", (0.0, 0.9))
+    monkeypatch.setattr("dim.evaluation.mlp.WEIGHT_DECAYS", (0.0, 1.0))
+    probe = dataclasses.replace(QUICK, validation=0.2)
+    train, labels, test = layers(digits.train), digits.train_labels, layers(digits.test)
+    results = mlp(train, labels, test, digits.test_labels, probe)
+    other = mlp(train, labels, test, digits.test_labels.roll(1), probe)
+    kept, held = split(len(labels), 0.2, probe.seed)
+    for layer, result in results.items():
+        assert [(one["dropout"], one["weight_decay"]) for one in result["tried"]] == [
+            (0, 0),
+            (0, 1),
+            (0.9, 0),
+            (0.9, 1),
+        ]
+        rows = train[layer]
+        by_hand = dataclasses.replace(QUICK, dropout=0.0, weight_decay=1.0)
+        judged = mlp({layer: rows[kept]}, labels[kept], {layer: rows[held]}, labels[held], by_hand)[layer]
+        assert result["tried"][1]["accuracy"] == judged["accuracy"]
+        assert result["tried"] == other[layer]["tried"]
+        best = max(result["tried"], key=lambda one: one["accuracy"])
+        assert (best["dropout"], best["weight_decay"]) == (result["dropout"], result["weight_decay"]) == (0, 0)
+        # All training rows are fitted in the end.
+        chosen = dataclasses.replace(QUICK, dropout=0.0)
+        whole = mlp({layer: rows}, labels, {layer: test[layer]}, digits.test_labels, chosen)[layer]
+        assert result["test_accuracies"] == whole["test_accuracies"]
 
 
 def test_published_schedule():

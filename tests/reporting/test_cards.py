@@ -94,6 +94,12 @@ def test_settings_that_results_tell_are_shown(file):
     assert "* `knn`: neighbours [20], temperature 0.07\n" in card
 
 
+def test_settings_that_were_chosen_are_shown_for_each_layer(file):
+    chosen = {"conv": {"dropout": 0.3, "weight_decay": 0.0}, "y": {"dropout": 0.0, "weight_decay": 1e-4}}
+    own(file, accuracy=1.0, mlp={layer: {"accuracy_last_k": 60.0, **each} for layer, each in chosen.items()})
+    assert "* `mlp`: hidden 200, epochs 10, dropout [0.3, 0.0], weight_decay [0.0, 0.0001]\n" in cards.card(file)
+
+
 def test_numbers_of_other_weights_are_not_shown(file):
     own(file, accuracy=61.234)
     path = file.with_suffix("") / "evaluation.json"
