@@ -145,9 +145,11 @@ def cost(run: Path, step: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     sessions = []
     for log in sorted(run.glob("logs/events.out.tfevents.*")):
-        times = [event.wall_time for event in EventFileLoader(str(log)).Load() if event.step <= step]
-        if len(times) > 1:
-            sessions.append(round(max(times) - min(times), 1))
+        entries = [(event.step, event.wall_time) for event in EventFileLoader(str(log)).Load()]
+        # What is written at the end of training under step 0, the hyper-parameters, is of no step.
+        until = max((time for at, time in entries if 0 < at <= step), default=0.0)
+        if until > (began := min((time for _, time in entries), default=until)):
+            sessions.append(round(until - began, 1))
     if sessions:
         found |= {"sessions": len(sessions), "seconds": round(sum(sessions), 1)}
     machines = [session["machine"] for session in (read_record(run) or {}).get("sessions", [])]

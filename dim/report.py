@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dim import cpu, plots
 from dim.data.dataset import Dataset, Split
 from dim.data.sources import load_dataset
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.evaluation.features import encode
 from dim.evaluation.progress import Report, bars
 from dim.files import replacing, write_json
@@ -50,6 +50,7 @@ def report(
     Returns:
         The page's path, or the README's.
     """
+    at_least(1, images=images)
     contents = in_order(read_all(results))
     if readme is not None:
         update_readme(readme, contents)
@@ -150,7 +151,8 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
     near = Section("neighbours", "Nearest neighbours")
     maps, priors = Section("maps", "Maps of Y"), Section("priors", "Y and its prior")
     drawn: dict[str, list[Picture]] = {"near": [], "maps": [], "priors": []}
-    datasets: dict[str, Dataset] = {}
+    datasets: dict[tuple[str, int], Dataset] = {}
+    absent: list[str] = []
     found = [
         Picture(path, run.title, f"Test images above their reconstructions from the code of {run.title}")
         for run in runs
@@ -161,9 +163,14 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
         reconstructed.show(found)
     for place, run in enumerate(runs):
         progress("pictures of encoders", place / len(runs))
-        for kind, picture in portraits(run, album, root, images, datasets):
-            drawn[kind].append(picture)
+        try:
+            for kind, picture in portraits(run, album, root, images, datasets):
+                drawn[kind].append(picture)
+        except UserError as error:  # its images are not at hand: the tables stand without their pictures
+            absent.append(f"{run.title}: {error}")
     progress("pictures of encoders", 1.0)
+    if absent:
+        near.say(f"Left out, since their images were not found: {'; '.join(absent)}.")
     texts = {
         "near": "Left: test images. Beside each: the test images whose codes are nearest in L1 distance (itself left "
         "out); a green frame marks the same class. The images are the first of their classes.",
@@ -178,7 +185,7 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
 
 
 def portraits(
-    run: Trained, album: Album, root: str | None, images: int, datasets: dict[str, Dataset]
+    run: Trained, album: Album, root: str | None, images: int, datasets: dict[tuple[str, int], Dataset]
 ) -> list[tuple[str, Picture]]:
     """The pictures of one encoder, by kind; drawn only where its checkpoint is new."""
     encoder, checkpoint = run.read()
@@ -188,11 +195,12 @@ def portraits(
 
     def codes() -> tuple[Split, torch.Tensor, Sequence[str]]:
         if not cache:
-            if run.data not in datasets:
-                datasets[run.data] = load_dataset(
+            place = run.data, encoder.image_size
+            if place not in datasets:
+                datasets[place] = load_dataset(
                     options["source"], root or options["root"], image_size=encoder.image_size
                 )
-            dataset = datasets[run.data]
+            dataset = datasets[place]
             y = encode(encoder, dataset.test.images, ["y"])["y"]
             cache.append((dataset.test, y, dataset.classes))
         return cache[0]
@@ -200,7 +208,8 @@ def portraits(
     def mapped() -> Figure:
         split, y, classes = codes()
         rows = torch.arange(len(y))[split.labels < pictures.CLASSES]
-        rows = rows[:: max(1, len(rows) // images)][:images]
+        count = min(images, len(rows))
+        rows = rows[torch.arange(count) * len(rows) // count]
         return pictures.code_map(split.rows(rows), y[rows], classes)
 
     made = [

@@ -11,7 +11,7 @@ from typing import Any
 from dim.errors import UserError
 from dim.files import locked, replacing, write_json
 
-LOCK_SECONDS = 10.0
+LOCK_SECONDS = 600.0
 """How long to wait for another process that is writing the same file, which takes milliseconds."""
 
 
@@ -57,7 +57,9 @@ class IdentifiedFile:
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:
         """The block changes the parts of `content` as the file has them by then; after it the file is written."""
-        with locked(self.path, LOCK_SECONDS):
+        with locked(self.path, LOCK_SECONDS) as lock:
+            if lock is None:
+                raise UserError(f"{self.path} is being written by another process that does not end: stop it")
             existing, aside = self._read_or_move(), None
             if not self._is_own(existing):
                 aside = self._aside(self.content["identity"])

@@ -116,6 +116,7 @@ def test_the_cost_is_that_of_the_log_up_to_the_checkpoint(tmp_path, monkeypatch)
         with SummaryWriter(str(tmp_path / "logs"), filename_suffix=f".{began}") as board:
             for step, time in entries:
                 board.add_scalar("train/loss", 0.0, step, walltime=time)
+            board.add_scalar("final/loss", 0.0, 0, walltime=9000.0)  # the hyper-parameters, when training ends
     assert export.cost(tmp_path, 1562) == {"sessions": 2, "seconds": 150.0}
     assert export.cost(tmp_path / "nowhere", 1562) == {}
 

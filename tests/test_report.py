@@ -64,6 +64,21 @@ def test_pictures_are_not_shown_beside_numbers_of_another_checkpoint(reproduced,
     assert '<section id="maps">' not in page
 
 
+def test_tables_stand_where_images_are_not_at_hand(reproduced, tmp_path, monkeypatch):
+    def absent(*_, **options):
+        raise UserError("no digits in nowhere")
+
+    places, folder = reproduced
+    monkeypatch.setattr(report, "load_dataset", absent)
+    page = report.report(folder, places.runs, tmp_path / "report").read_text()
+    assert '<section id="tables">' in page
+    assert "Left out, since their images were not found: " in page
+    assert "no digits in nowhere" in page
+    assert '<section id="maps">' not in page
+    with pytest.raises(UserError, match="images is 0: it must be at least 1"):
+        report.report(folder, places.runs, tmp_path / "report", images=0)
+
+
 def test_without_results_one_line_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="holds no results yet"):
         report.report(tmp_path, tmp_path, tmp_path / "report")

@@ -115,6 +115,22 @@ def test_a_changed_config_makes_a_row_stale_until_it_is_trained_anew(dim):
     assert (dim.places.runs / "smoke/cifar10/vae/seed0.1/config.yaml").exists()
 
 
+@pytest.mark.parametrize("name", ["reproduction.json", "config.yaml"])
+def test_a_damaged_run_takes_no_other_with_it(dim, name):
+    arguments = ("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,AE")
+    dim(*arguments)
+    path = dim.places.runs / "smoke/cifar10/vae/seed0" / name
+    path.write_text("{") if name.endswith("json") else path.unlink()
+    status, printed = dim(*arguments)
+    assert status == 1
+    assert name in printed.err
+    rows = {row["row"]: row for row in content(dim, "table1-cifar10-smoke")["rows"]}
+    assert rows["VAE"]["ours"] == {}
+    assert name in rows["VAE"]["seeds"][0]["note"]
+    assert rows["AE"]["ours"]["y"]["mean"] == 50.0
+    assert dim(*arguments, "--seeds", "2", "--rows", "AE", "--dry-run")[0] == 0
+
+
 def test_numbers_are_means_over_seeds(dim):
     dim.processes.values = {"seed0": 50.0, "seed1": 53.0, "seed2": 56.0}
     dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE", "--seeds", "3")

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from dim.data.progress import progress_bar
 from dim.errors import UserError
+from dim.files import locked
 
+LOCK_SECONDS = 4 * 3600.0  # for another process's download of the same file
 TIMEOUT = 30.0  # seconds without a byte after which a source has failed
 MINIMUM_RATE = 100_000  # bytes a second below which another source is tried
 PATIENCE = 15.0  # seconds over which the rate is taken
@@ -36,24 +38,32 @@ def fetch(urls: Sequence[str], path: Path, md5: str) -> None:
 
     What has arrived is kept in `<path>.part` and completed by the next source or the next run, whichever source
     it came from: the MD5 guards the whole. A slow source gives way to the next; the last one may take its time.
+    Of several processes that ask for the same file one downloads it, and the others wait.
 
     Raises:
         UserError: if no source delivered, with the reason of each.
     """
-    part = path.with_name(path.name + ".part")
-    reasons = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for url in urls:
-            try:
-                _complete(url, part, md5, 0 if url == urls[-1] else MINIMUM_RATE)
-                part.replace(path)
-                return
-            except _SourceError as error:
-                reasons.append(f"{urlsplit(url).netloc}: {error}")
-        kept = f"; {part.stat().st_size / 1e6:.1f} MB are kept in {part}" if part.exists() else ""
+        with locked(path, LOCK_SECONDS) as lock:
+            if lock is None:
+                raise UserError(f"another process has been downloading {path} for hours: stop it, and try again")
+            if not (path.exists() and md5_of(path) == md5):
+                _fetch(urls, path, md5)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _fetch(urls: Sequence[str], path: Path, md5: str) -> None:
+    part = path.with_name(path.name + ".part")
+    reasons = []
+    for url in urls:
+        try:
+            _complete(url, part, md5, 0 if url == urls[-1] else MINIMUM_RATE)
+            part.replace(path)
+            return
+        except _SourceError as error:
+            reasons.append(f"{urlsplit(url).netloc}: {error}")
+    kept = f"; {part.stat().st_size / 1e6:.1f} MB are kept in {part}" if part.exists() else ""
     raise UserError(
         f"could not download {path.name} ({'; '.join(reasons)}){kept}: "
         f"try again later or put the file into {path.parent} yourself"

@@ -10,6 +10,7 @@ from dim.data.dataset import Dataset, Split
 from dim.errors import UserError
 
 SIZES = {"train": 60_000, "t10k": 10_000}
+FILES = [f"{name}-{kind}-ubyte" for name in SIZES for kind in ("images-idx3", "labels-idx1")]
 
 
 def load(root: str | Path, download: bool = False) -> Dataset:
@@ -26,11 +27,12 @@ def load(root: str | Path, download: bool = False) -> Dataset:
     if root.exists() and not root.is_dir():
         raise UserError(f"root {root} is a file: give the folder that holds MNIST")
     places = [root, root / "raw", root / "MNIST" / "raw"]
-    place = next((place for place in places if (place / "train-images-idx3-ubyte").exists()), None)
+    place = next((place for place in places if not _lacking(place)), None)
     if place is None:
         if not download:
-            looked = ", ".join(map(str, places))
-            raise UserError(f"no MNIST (train-images-idx3-ubyte and so on) in {looked}: allow --download")
+            begun = [f"{place} (lacks {_lacking(place)[0]})" for place in places if _lacking(place) != FILES]
+            looked = ", ".join(begun or map(str, places))
+            raise UserError(f"no MNIST ({FILES[0]} and so on) in {looked}: allow --download")
         try:
             MNIST(str(root), download=True)
         except (RuntimeError, OSError) as error:
@@ -39,12 +41,14 @@ def load(root: str | Path, download: bool = False) -> Dataset:
     return Dataset("mnist", _split(place, "train"), _split(place, "t10k"), tuple("0123456789"))
 
 
+def _lacking(place: Path) -> list[str]:
+    return [name for name in FILES if not (place / name).is_file()]
+
+
 def _split(place: Path, name: str) -> Split:
     try:
         images = read_image_file(str(place / f"{name}-images-idx3-ubyte"))
         labels = read_label_file(str(place / f"{name}-labels-idx1-ubyte"))
-    except FileNotFoundError:
-        raise
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(f"the {name} files in {place} are damaged: fetch MNIST again") from error
     count = SIZES[name]

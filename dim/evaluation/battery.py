@@ -13,7 +13,7 @@ from dim.evaluation.decoder import reconstruction
 from dim.evaluation.information import information
 from dim.evaluation.knn import knn
 from dim.evaluation.linear import linear
-from dim.evaluation.mlp import DROPOUTS, WEIGHT_DECAYS, mlp
+from dim.evaluation.mlp import mlp
 from dim.evaluation.ndm import ndm
 from dim.evaluation.progress import Report
 from dim.evaluation.settings import Protocol
@@ -141,8 +141,8 @@ def _ndm(task: Task) -> LayerResults:
 
 
 def _mlp_budget(protocol: Protocol) -> str:
-    chosen = f", dropout and decay of {len(DROPOUTS) * len(WEIGHT_DECAYS)} on held-out rows"
-    return _epochs(protocol, "mlp") + (chosen if protocol.mlp.validation else "")
+    choices = len(protocol.mlp.choices)
+    return _epochs(protocol, "mlp") + (f", dropout and decay of {choices} on held-out rows" if choices > 1 else "")
 
 
 def _svm_budget(protocol: Protocol) -> str:

@@ -87,7 +87,8 @@ def reconstruction(
             columns = (ms_ssim(made, truth), ssim(made, truth), ssim_authors(made, truth), error)
             sums += torch.stack([column.sum(dtype=torch.float64) for column in columns])
         if picture is not None:
-            shown = torch.arange(min(40, len(test_codes))) * len(test_codes) // 40  # of all classes in class order
+            count = min(40, len(test_codes))
+            shown = torch.arange(count) * len(test_codes) // count  # of all classes in class order
             codes, images = test_codes[shown.to(test_codes.device)], test_images[shown.to(test_images.device)]
             write_picture(picture, scaled(images, codes.device), decoder(codes))
     names = ("ms_ssim", "ssim", "ssim_authors", "mse")

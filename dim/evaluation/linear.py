@@ -90,7 +90,8 @@ class Softmax(Problem):
             gradient = weights + rows.combine((chances - targets).mul_(costs))
             losses = functional.cross_entropy(values.T, self.labels, reduction="none")
             objective = (0.5 * total(weights, weights) + (losses * costs).sum(dtype=torch.float64)).item()
-            gap = (0.5 * total(gradient, gradient)).item() / objective
+            # With a single class the objective is 0, its minimum, at once.
+            gap = (0.5 * total(gradient, gradient)).item() / objective if objective else 0.0
             products += 2
             # Where a whole step gains less than this, only rounding is left.
             if gap <= TOLERANCE or objective > before * (1 - 1e-10) or iterations == limit:
@@ -106,7 +107,8 @@ class Softmax(Problem):
             products += 2 * count + 1
             slopes = partial(softmax_slopes, weights, direction, values, change, targets, costs)
             weights = weights + line_search(slopes, 1, weights) * direction
-        return Fit(weights, objective, gap, (gradient.norm() / origin).item(), iterations, products)
+        relative = (gradient.norm() / origin).item() if origin else 0.0
+        return Fit(weights, objective, gap, relative, iterations, products)
 
 
 def total(a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The MLP probe of Table 1: one hidden layer of 200 units on frozen features."""
 
-import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable, Mapping
@@ -16,8 +15,6 @@ from dim.evaluation.features import Standardiser, check_features, percent, split
 from dim.evaluation.progress import Report, silent
 
 EVALUATION_ROWS = 4096
-DROPOUTS, WEIGHT_DECAYS = (0.0, 0.1, 0.3), (0.0, 1e-4, 1e-3)
-"""What a probe with `validation` chooses from."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +26,22 @@ class MLPProbe:
 
     Attributes:
         hidden: units of the hidden layer.
-        dropout: probability, applied before batch normalisation as published.
+        dropout: probability, applied before batch normalisation as published. Of this and of `weight_decay` several
+            may be given, of which each layer's best is chosen.
         decay: "cosine" to zero over all steps, or "steps": times 0.1 at each of `milestones` (epochs).
         standardise: features by the training rows' mean and deviation.
         last: epochs at the end over which `accuracy_last_k` averages.
-        validation: share of the training rows held out to choose dropout and weight decay on, for each layer, before
-            the probe is fitted to all rows; 0 takes `dropout` and `weight_decay` as they are.
+        validation: share of the training rows held out to choose on, where there is a choice; the chosen probe is
+            fitted to all rows.
     """
 
     hidden: int = 200
-    dropout: float = 0.1
+    dropout: float | tuple[float, ...] = 0.1
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 0.0
+    weight_decay: float | tuple[float, ...] = 0.0
     decay: Literal["cosine", "steps"] = "cosine"
     milestones: tuple[int, ...] = (50, 100)
     standardise: bool = True
@@ -66,6 +64,12 @@ class MLPProbe:
             "last": min(100, epochs),
         }
         return cls(**(paper | changes))
+
+    @property
+    def choices(self) -> list[dict[str, float]]:
+        """Each dropout with each weight decay."""
+        sides = [each if isinstance(each, tuple) else (each,) for each in (self.dropout, self.weight_decay)]
+        return [{"dropout": dropout, "weight_decay": decay} for dropout, decay in itertools.product(*sides)]
 
 
 class Net(nn.Module):
@@ -104,16 +108,18 @@ class Net(nn.Module):
 class Fitting:
     """One layer's probe while it is being fitted: net, optimiser, learning rate, results of each epoch."""
 
-    def __init__(self, probe: MLPProbe, features: Tensor, classes: int, steps: int) -> None:
+    def __init__(
+        self, probe: MLPProbe, choice: Mapping[str, float], features: Tensor, classes: int, steps: int
+    ) -> None:
         device = features.device
         self.features = features
         self.standardiser = Standardiser.fit(features) if probe.standardise else None
-        self.net = Net(features.shape[1], classes, probe.hidden, probe.dropout, probe.seed, device)
+        self.net = Net(features.shape[1], classes, probe.hidden, choice["dropout"], probe.seed, device)
         self.optimiser = torch.optim.Adam(
             self.net.parameters(),
             probe.learning_rate,
             probe.betas,
-            weight_decay=probe.weight_decay,
+            weight_decay=choice["weight_decay"],
             fused=device.type in ("cpu", "cuda"),
         )
         schedulers = torch.optim.lr_scheduler
@@ -169,12 +175,12 @@ def mlp(
 
     Returns:
         layer -> `accuracy` on the test rows after the last epoch; `accuracy_last_k`, the mean over the last
-        `probe.last` epochs (the paper's way); `test_accuracies` and `train_losses` (nats) of every epoch; with
-        `probe.validation` the chosen `dropout` and `weight_decay`, and all that were `tried`, with their accuracy on
-        the held-out training rows. Percent.
+        `probe.last` epochs (the paper's way); `test_accuracies` and `train_losses` (nats) of every epoch; where there
+        was a choice, the chosen `dropout` and `weight_decay` and all that were `tried`, with their accuracy on the
+        held-out training rows. Percent.
 
     Raises:
-        UserError: wrong types or shapes, no epochs, fewer than two training rows.
+        UserError: wrong types or shapes, no epochs, fewer than two training rows, a choice without rows to make it on.
     """
     probe = probe or MLPProbe()
     if probe.epochs < 1 or not 1 <= probe.last <= probe.epochs:
@@ -183,42 +189,37 @@ def mlp(
         check_features(f"mlp, layer {layer}, training", train_features[layer], train_labels)
         check_features(f"mlp, layer {layer}, test", test_features[layer], test_labels)
     report = progress or silent
-    data = train_features, train_labels, test_features, test_labels
-    if not probe.validation:
-        return _fit(*data, probe, lambda share: report("mlp", share))
+    if len(choices := probe.choices) == 1:
+        data = train_features, train_labels, test_features, test_labels
+        return _fit(*data, probe, choices[0], lambda share: report("mlp", share))
     tried = _try(train_features, train_labels, probe, lambda share: report("mlp: choosing dropout and decay", share))
     results = {}
     for number, layer in enumerate(train_features):
         best = max(tried[layer], key=lambda one: one["accuracy"])
-        chosen: dict[str, Any] = {name: best[name] for name in ("dropout", "weight_decay")}
-        settled = dataclasses.replace(probe, **chosen)
+        choice = {name: best[name] for name in choices[0]}
 
-        def layers(share: float, before: int = number) -> None:
+        def part(share: float, before: int = number) -> None:
             report("mlp", (before + share) / len(train_features))
 
-        one_layer = {layer: train_features[layer]}, train_labels, {layer: test_features[layer]}, test_labels
-        results[layer] = {**_fit(*one_layer, settled, layers)[layer], **chosen, "tried": tried[layer]}
+        data = {layer: train_features[layer]}, train_labels, {layer: test_features[layer]}, test_labels
+        results[layer] = {**_fit(*data, probe, choice, part)[layer], **choice, "tried": tried[layer]}
     return results
 
 
 def _try(
     features: Mapping[str, Tensor], labels: Tensor, probe: MLPProbe, report: Callable[[float], None]
 ) -> dict[str, list[dict[str, float]]]:
-    """layer -> each dropout and weight decay, with the accuracy on held-out rows of a probe fitted to the others."""
+    """layer -> each choice, with the accuracy on held-out rows of a probe fitted to the others."""
     kept, held = (rows.to(labels.device) for rows in split(len(labels), probe.validation, probe.seed))
     fitted, judged = ({layer: each[rows] for layer, each in features.items()} for rows in (kept, held))
     tried: dict[str, list[dict[str, float]]] = {layer: [] for layer in features}
-    choices = list(itertools.product(DROPOUTS, WEIGHT_DECAYS))
-    for number, (dropout, weight_decay) in enumerate(choices):
-        candidate = dataclasses.replace(probe, dropout=dropout, weight_decay=weight_decay)
+    for number, choice in enumerate(probe.choices):
 
         def part(share: float, before: int = number) -> None:
-            report((before + share) / len(choices))
+            report((before + share) / len(probe.choices))
 
-        for layer, result in _fit(fitted, labels[kept], judged, labels[held], candidate, part).items():
-            tried[layer].append(
-                {"dropout": dropout, "weight_decay": weight_decay, "accuracy": result["accuracy_last_k"]}
-            )
+        for layer, result in _fit(fitted, labels[kept], judged, labels[held], probe, choice, part).items():
+            tried[layer].append({**choice, "accuracy": result["accuracy_last_k"]})
     return tried
 
 
@@ -228,15 +229,16 @@ def _fit(
     test_features: Mapping[str, Tensor],
     test_labels: Tensor,
     probe: MLPProbe,
+    choice: Mapping[str, float],
     report: Callable[[float], None],
 ) -> dict[str, dict[str, Any]]:
-    """The results of `mlp` for one dropout and weight decay."""
+    """The results of `mlp` for one choice of dropout and weight decay."""
     rows = len(train_labels)
     if rows < 2:
         raise UserError("mlp: batch normalisation needs at least two training rows")
     batch = min(probe.batch_size, rows)
     steps, classes = rows // batch, int(train_labels.max()) + 1
-    fittings = {layer: Fitting(probe, features, classes, steps) for layer, features in train_features.items()}
+    fittings = {layer: Fitting(probe, choice, features, classes, steps) for layer, features in train_features.items()}
     order = torch.Generator().manual_seed(probe.seed)
     for epoch in range(probe.epochs):
         shuffled = torch.randperm(rows, generator=order).to(train_labels.device)

@@ -99,7 +99,10 @@ def ndm(
                 {"epoch": epoch, "estimate": _dv(discriminator, held_out, generator), "train": train_estimate}
             )
             if not math.isfinite(history[-1]["estimate"]):
-                raise UserError(f"ndm: the estimate is not finite after {epoch} epochs; train with objective dv")
+                raise UserError(
+                    f"ndm: the estimate is not finite after {epoch} epochs with {training.objective}: leave ndm out of "
+                    "--only, or take --protocol standard"
+                )
         report("ndm", epoch / training.epochs)
     last = [entry["estimate"] for entry in history[-max(1, len(history) // 4) :]]
     return {

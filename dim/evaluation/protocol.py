@@ -30,6 +30,8 @@ __all__ = [
     "evaluate",
 ]
 
+SETTINGS = {"cost", "dropout", "weight_decay", "temperature", "run_fraction", "settings"}
+"""Numbers among the metrics that say what an evaluation was done with."""
 Results = dict[str, dict[str, dict[str, Any]]]
 """evaluation -> layer -> metrics."""
 
@@ -38,7 +40,7 @@ def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One layer's metrics over seeds: means under the metrics' names, `<metric>_std`, and the single `runs`.
 
     A metric that has a `<metric>_std` of its own, the SVM's over its five runs, keeps it (its mean); the deviation over
-    seeds is then `<metric>_seeds_std`. Of certificates the worst counts.
+    seeds is then `<metric>_seeds_std`. Of certificates the worst counts; settings that were chosen are listed.
     """
     if len(runs) == 1:
         return runs[0]
@@ -49,7 +51,9 @@ def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     means: dict[str, Any] = {}
     for name, value in runs[0].items():
         values = [run[name] for run in runs]
-        if isinstance(value, dict):
+        if name in SETTINGS:  # one value, or where seeds have chosen differently, each seed's
+            means[name] = value if all(each == value for each in values) else values
+        elif isinstance(value, dict):
             means[name] = _means(values)
         elif isinstance(value, bool):
             means[name] = all(values)

@@ -25,6 +25,7 @@ HELD_OUT_NEGATIVES = {"concat": 10, "separable": 500}
 """Other x for each held-out z where the objective does not count them: more make the mean of e^T more exact."""
 CURVE_PAIRS = 10_000
 """Held-out pairs of a point of the convergence curve; the estimate itself takes all."""
+TRY = ": try bound smile or infonce"
 PARTS = 10
 """Disjoint parts of the held-out pairs whose estimates' spread gives the standard error."""
 
@@ -208,8 +209,8 @@ class MINE:
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
-        if self.negatives is not None and self.negatives < (2 if "interpolated" in (self.bound, self.report) else 1):
-            raise UserError(f"mine: {self.negatives} negatives are too few for {self.bound}")
+        if self.negatives is not None and self.negatives < 1:
+            raise UserError(f"mine: negatives is {self.negatives}: it must be at least 1")
 
     @property
     def _reporter(self) -> Objective:
@@ -257,6 +258,11 @@ class MINE:
         critic = self._build(*known)
         batch = min(self.batch_size, len(known[0]))
         negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
+        if "interpolated" in (self.bound, self._reporter.name) and min(negatives, held) < 2:
+            raise UserError(
+                f"mine: interpolated needs at least 2 negatives, here are {min(negatives, held)}: give a larger "
+                "batch_size or more pairs"
+            )
         trainer = training.Trainer(critic, OBJECTIVES[self.bound], self.learning_rate, steps, negatives)
         due = {round(steps * (k + 1) / self.evaluations) for k in range(self.evaluations)}
         self.history_: list[dict[str, float]] = []
@@ -271,16 +277,14 @@ class MINE:
                 entry = {"epoch": step / epoch, "step": step, "train": self._in_unit(float(total) / count)}
                 total, count = torch.zeros_like(total), 0
                 entry["estimate"] = self._measure(critic, test, held, CURVE_PAIRS)
-                if not math.isfinite(entry["estimate"]):
-                    raise DivergenceError(
-                        f"mine: the estimate is not finite after {step} steps: try bound smile or infonce"
-                    )
-                self.history_.append(entry)
                 if valid is not None:
                     entry["validation"] = self._measure(critic, (valid[0].to(device), valid[1].to(device)), held)
-                    if best.stop(entry["validation"], critic):
-                        report("mine", 1.0)
-                        break
+                if not all(map(math.isfinite, entry.values())):
+                    raise DivergenceError(f"mine: not finite after {step} steps{TRY}")
+                self.history_.append(entry)
+                if valid is not None and best.stop(entry["validation"], critic):
+                    report("mine", 1.0)
+                    break
         best.restore(critic)
         self.critic_ = critic
         if self.held_out_negatives is not None and not self._contrasting:
@@ -319,6 +323,8 @@ class MINE:
     def _summarise(self, scores: training.Scores) -> None:
         n = len(scores.positive)
         self.estimate_ = self._in_unit(float(self._estimate(scores)))
+        if not math.isfinite(self.estimate_):  # of more pairs than those along the training
+            raise DivergenceError(f"mine: the estimate of all held-out pairs is not finite{TRY}")
         parts = [self._in_unit(float(self._estimate(part))) for part in scores.split(min(PARTS, n))]
         self.standard_error_ = statistics.stdev(parts) / math.sqrt(len(parts)) if len(parts) > 1 else math.inf
         last = [entry["estimate"] for entry in self.history_[-max(2, len(self.history_) // 4) :]]

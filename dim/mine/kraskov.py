@@ -18,7 +18,7 @@ TREE_FEATURES = 8
 
 
 def kraskov(x: Any, z: Any, neighbours: int = 3) -> float:
-    """I(X; Z) in nats from pairs: psi(k) + psi(n) - mean psi(n_x + 1) + psi(n_z + 1).
+    """I(X; Z) in nats from pairs: psi(k) + psi(n) - mean [psi(n_x + 1) + psi(n_z + 1)].
 
     n_x and n_z count the points that are nearer on their side than the k-th neighbour in both (maximum norm).
     Sides are scaled to unit variance, which leaves the information as it is.
@@ -30,7 +30,7 @@ def kraskov(x: Any, z: Any, neighbours: int = 3) -> float:
     Raises:
         UserError: for unequal lengths, nothing, NaN or infinity, constants, no more pairs than neighbours.
     """
-    sides = [np.asarray(side.flatten(1), dtype=np.float64) for side in as_pairs(x, z, "the estimator's")]
+    sides = [side.flatten(1).double().cpu().numpy() for side in as_pairs(x, z, "the estimator's")]
     n = len(sides[0])
     if not 0 < neighbours < n:
         raise UserError(f"kraskov: {neighbours} neighbours among {n} pairs: give more pairs, or at least 1 neighbour")

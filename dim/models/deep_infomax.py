@@ -131,10 +131,12 @@ class DeepInfoMax(Model):
 
     def check(self, batch_size: int, processes: int) -> None:
         images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
-        if images <= (self.hparams["negatives"] or 1):
+        globally = self.hparams["global_objective"] if self.hparams["alpha"] else None
+        needed = self.hparams["negatives"] or (2 if globally == "interpolated" else 1)
+        if images <= needed:
             raise UserError(
-                f"{self.hparams['negatives'] or 1} negatives for each positive need more images than {images} "
-                "in a batch: raise --data.batch_size or lower --model.negatives"
+                f"{needed} negatives for each positive need more images than {images} in a batch: raise "
+                "--data.batch_size or lower --model.negatives"
             )
 
     def losses(self, batch: Batch) -> Step:

@@ -21,7 +21,7 @@ PAPER_EPOCHS = 1000
 TOLD = ("loss", "standardised", "run_fraction", "neighbours", "temperature")
 """Settings that no protocol holds, since they are an evaluation's own, but its results tell."""
 CHOSEN = ("dropout", "weight_decay")
-"""Settings that a protocol may leave to be chosen for each layer; results then tell."""
+"""Settings that a protocol may leave to be chosen for each layer; results then tell, here in the table's order."""
 
 
 def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
@@ -45,7 +45,8 @@ def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, layers in content["results"].items():
         metrics = next(iter(layers.values()))
         settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
-        settings |= {key: [each[key] for each in layers.values()] for key in CHOSEN if key in metrics}
+        ordered = [layers[layer] for layer in LAYERS if layer in layers]
+        settings |= {key: [each[key] for each in ordered] for key in CHOSEN if key in metrics}
         if name == "svm" and protocol.get("raw_costs"):
             settings["raw_costs"] = protocol["raw_costs"]
         if settings:
@@ -176,7 +177,7 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     command = f"dim evaluate {what} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
     command += f" --data.source {source}" if source != facts.get("data") else ""
     command += "" if source == "digits" else " --data.root DATA"
-    commits = sorted({made["versions"]["commit"][:12] for made in one["provenance"].values()})
+    commits = sorted({(made["versions"]["commit"] or "unknown")[:12] for made in one["provenance"].values()})
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one["wall_time"].items() if name != "classifier")
     devices = ", ".join(sorted({made["device"] for made in one["provenance"].values()}))
     published = " In brackets the published number." if any("(" in cell for cell in cells.values()) else ""

@@ -34,7 +34,7 @@ class Trained:
     @property
     def key(self) -> str:
         """A name for its pictures."""
-        return f"{self.data}-{self.budget}-{self.folder.parent.name}"
+        return f"{self.data}-{self.budget}-{self.folder.parent.name}-{self.folder.name}"
 
     @property
     def checkpoint(self) -> str:

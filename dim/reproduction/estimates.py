@@ -1,11 +1,11 @@
 """How long what is left will take: from measured runs where there are any, else by a rule that is stated."""
 
-import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dim.errors import UserError
 from dim.reproduction import recipes
 from dim.reproduction.results import training_seconds
 from dim.reproduction.runs import RECORD, Run, read_evaluation, read_record, state
@@ -52,8 +52,11 @@ def _measured(run: Run, part: str) -> Iterator[float]:
     same = [data for data, images in IMAGES.items() if images == IMAGES.get(run.data)] or [run.data]
     for data in same:
         for path in sorted((run.places.runs / run.budget / data / run.row.name).glob(f"seed*/{RECORD}")):
-            record = json.loads(path.read_text("utf-8"))
-            if not record["trained"] or not _alike(record["recipe"], run.recipe):
+            try:
+                record = read_record(path.parent)
+            except UserError:  # damaged: its own run says so
+                continue
+            if record is None or not record["trained"] or not _alike(record["recipe"], run.recipe):
                 continue
             if part == "training":
                 yield training_seconds(record)

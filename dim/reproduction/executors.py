@@ -1,5 +1,6 @@
 """Where runs are worked on: one after the other here, one on each GPU of this machine, or as jobs of a cluster."""
 
+import math
 import queue
 import threading
 import time
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from dim.errors import UserError
+from dim.errors import UserError, at_least, positive
 from dim.reproduction.children import Children
 from dim.reproduction.jobs import Outcome, Watch, attempt
 from dim.reproduction.runs import Run
@@ -121,8 +122,11 @@ class Cluster:
             self.executor = submitit.AutoExecutor(folder, cluster=options.system)
         except RuntimeError as error:
             raise UserError(f"jobs cannot be submitted from here: {error}") from error
+        positive(**{"slurm.hours": options.hours})
+        at_least(0, **{"slurm.gpus": options.gpus})
+        at_least(1, **{"slurm.cpus": options.cpus, "slurm.memory": options.memory})
         wanted: dict[str, Any] = {
-            "timeout_min": int(options.hours * 60),
+            "timeout_min": math.ceil(options.hours * 60),
             "gpus_per_node": options.gpus,
             "cpus_per_task": options.cpus,
             "mem_gb": options.memory,

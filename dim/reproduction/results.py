@@ -82,7 +82,10 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
 
 
 def _seed(run: Run) -> dict[str, Any]:
-    found = state(run)
+    try:
+        found = state(run)
+    except UserError as error:  # a damaged record
+        found = State("stale", str(error))
     entry: dict[str, Any] = {
         "seed": run.seed,
         "state": found.stage,

@@ -157,6 +157,8 @@ def state(run: Run) -> State:
         return State("begun" if run.last.is_file() else "missing", error=error)
     if not run.last.is_file():
         return State("stale", "its checkpoint is gone")
+    if not (run.folder / CONFIG).is_file():
+        return State("stale", f"its {CONFIG} is gone")
     if sha256(run.folder / CONFIG) != record["config_sha256"]:
         return State("stale", f"{CONFIG} was rewritten since it was trained here")
     return State("trained" if missing_evaluations(run, record) else "done", error=error)

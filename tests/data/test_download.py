@@ -80,7 +80,7 @@ def path(tmp_path):
 
 
 def names(path):
-    return sorted(other.name for other in path.parent.iterdir())
+    return sorted(other.name for other in path.parent.iterdir() if other.suffix != ".lock")
 
 
 def fetch(path, *sources, md5=MD5):
@@ -94,6 +94,17 @@ def test_plain_download(serve, path):
     fetch(path, serve())
     assert path.read_bytes() == CONTENT
     assert names(path) == [path.name]
+
+
+def test_of_two_that_ask_for_a_file_one_downloads_it(serve, path):
+    source = serve(pause=0.05)
+    others = [threading.Thread(target=fetch, args=(path, source)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert path.read_bytes() == CONTENT
+    assert len(source.ranges) == 1
 
 
 def test_interrupted_download_is_resumed_by_range(serve, path):

@@ -36,6 +36,10 @@ def test_the_official_files_wherever_they_lie(tmp_path, inside):
 def test_what_is_missing_or_damaged_is_said(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no MNIST .*MNIST/raw: allow --download"):
         mnist.load(tmp_path)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "train-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(UserError, match=r"in \S*begun \(lacks train-labels-idx1-ubyte\): allow --download"):
+        mnist.load(tmp_path / "begun")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         mnist.load(tmp_path / "file")

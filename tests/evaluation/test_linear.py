@@ -43,6 +43,13 @@ def test_chance_on_shuffled_labels(shuffled):
     assert 4 < linear(*arguments, costs=[1e-3])["accuracy"] < 18
 
 
+def test_a_single_class_is_always_found(digits):
+    one = torch.zeros(20, dtype=torch.int64)
+    result = linear(digits.train[:20], one, digits.test[:20], one, costs=[1e-3])
+    assert result["accuracy"] == 100
+    assert result["converged"]
+
+
 def test_bad_arguments_are_named(digits):
     with pytest.raises(UserError, match="costs must be positive"):
         linear(digits.train, digits.train_labels, digits.test, digits.test_labels, costs=[])

@@ -37,10 +37,8 @@ def test_last_accuracies_are_averaged(digits):
     assert result["accuracy_last_k"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
 
 
-def test_dropout_and_decay_are_chosen_on_training_rows_alone(digits, monkeypatch):
-    monkeypatch.setattr("dim.evaluation.mlp.DROPOUTS", (0.0, 0.9))
-    monkeypatch.setattr("dim.evaluation.mlp.WEIGHT_DECAYS", (0.0, 1.0))
-    probe = dataclasses.replace(QUICK, validation=0.2)
+def test_dropout_and_decay_are_chosen_on_training_rows_alone(digits):
+    probe = dataclasses.replace(QUICK, dropout=(0.0, 0.9), weight_decay=(0.0, 1.0), validation=0.2)
     train, labels, test = layers(digits.train), digits.train_labels, layers(digits.test)
     results = mlp(train, labels, test, digits.test_labels, probe)
     other = mlp(train, labels, test, digits.test_labels.roll(1), probe)
@@ -101,5 +99,7 @@ def test_bad_arguments_are_named(digits):
     arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
     with pytest.raises(UserError, match="epochs >= last >= 1"):
         mlp(*arguments, MLPProbe(epochs=2, last=3))
+    with pytest.raises(UserError, match="cannot hold 0 of"):
+        mlp(*arguments, MLPProbe(dropout=(0.0, 0.1)))
     with pytest.raises(UserError, match="layer fc, training: labels must be int64"):
         mlp({"fc": digits.train}, digits.train_labels[:5], {"fc": digits.test}, digits.test_labels)

@@ -134,6 +134,15 @@ def test_several_seeds_give_mean_deviation_and_the_single_runs():
     assert combine(runs[:1]) == runs[0]
 
 
+def test_what_seeds_have_chosen_is_not_averaged():
+    runs = [{"accuracy": 1.0, "cost": cost, "run_fraction": 0.9, "settings": {"k1": 0.01}} for cost in (1e-4, 1e-2)]
+    combined = combine(runs)
+    assert combined["cost"] == [1e-4, 1e-2]
+    assert combined["run_fraction"] == 0.9
+    assert combined["settings"] == {"k1": 0.01}
+    assert not [name for name in combined if name.endswith("_std") and name != "accuracy_std"]
+
+
 def test_a_deviation_over_runs_is_not_taken_for_one_over_seeds():
     machines = [
         {"accuracy": 60.0, "accuracy_std": 0.8, "relative_gap": 0.001, "converged": True},

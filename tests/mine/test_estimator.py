@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import warnings
 
@@ -100,7 +101,9 @@ def test_bad_input_is_one_line(x, z, message):
         ({"bound": "mi"}, "no objective 'mi'"),
         ({"report": "jsd"}, "no estimate to report"),
         ({"report": "tuba"}, "a baseline that only tuba and interpolated train"),
-        ({"bound": "interpolated", "negatives": 1}, "too few"),
+        ({"bound": "interpolated", "negatives": 1}, "at least 2 negatives, here are 1"),
+        ({"bound": "interpolated", "batch_size": 2}, "at least 2 negatives, here are 1"),
+        ({"negatives": 0}, "it must be at least 1"),
         ({"evaluations": 0}, "must be positive"),
         ({"patience": 0}, "must be positive"),
         ({"steps": 0}, "must be positive"),
@@ -111,6 +114,20 @@ def test_bad_input_is_one_line(x, z, message):
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         MINE(**options).fit(np.random.rand(100, 1), np.random.rand(100, 1))
+
+
+def test_an_estimate_that_overflows_beyond_the_curve_s_pairs_is_a_divergence(monkeypatch):
+    x, z, _ = gaussians(0.8, 1, 400)
+    monkeypatch.setattr(estimator, "CURVE_PAIRS", 2)
+
+    def overflowing(critic, x, z, negatives):
+        scores = held_out(critic, x, z, negatives)
+        return scores if len(x) <= 2 else dataclasses.replace(scores, negative=scores.negative + 1000.0)
+
+    held_out = estimator.training.held_out
+    monkeypatch.setattr(estimator.training, "held_out", overflowing)
+    with pytest.raises(estimator.DivergenceError, match="all held-out pairs is not finite"):
+        MINE(bound="nwj", steps=4, patience=None, evaluations=2).fit(x, z)
 
 
 def drawn(rho, size):

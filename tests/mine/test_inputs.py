@@ -39,6 +39,7 @@ def test_a_feature_that_does_not_vary_stays_finite():
         (["a", "b"], [1.0, 2.0], "x holds <U1: give numbers"),
         (torch.rand(2, 3, 32, 64), [1.0, 2.0], "images are 32 x 64: they must be square"),
         (torch.rand(2, 3, 16, 16) * 255, [1.0, 2.0], r"images reach beyond \[-1, 1\]"),
+        ((torch.rand(2, 3, 16, 16) * 255).long(), [1.0, 2.0], r"images reach beyond \[-1, 1\]: give uint8"),
     ],
 )
 def test_what_are_no_pairs_is_said(x, z, message):

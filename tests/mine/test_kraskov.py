@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_regression
 
@@ -40,6 +41,12 @@ def test_several_features_are_the_definition(size):
 def test_gaussians_are_found():
     x, z = pairs(0.7, 2, 5000)
     assert kraskov(x, z) == pytest.approx(-np.log(1 - 0.49), abs=0.05)
+
+
+def test_tensors_of_any_type_are_taken():
+    x, z = (torch.as_tensor(side) for side in pairs(0.7, 1, 200))
+    halves = x.bfloat16(), z.bfloat16()
+    assert kraskov(*halves) == kraskov(*(side.double().numpy() for side in halves))
 
 
 def test_bad_input_is_one_line():

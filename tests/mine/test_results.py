@@ -6,6 +6,7 @@ import pytest
 
 from dim import results
 from dim.errors import UserError
+from dim.files import locked
 from dim.mine.results import Cells
 
 PLAN = [{"rho": rho, "seed": seed} for rho in (0.1, 0.5) for seed in (0, 1)]
@@ -114,6 +115,17 @@ def test_who_writes_while_another_does_waits(tmp_path, monkeypatch):
     one.add(PLAN[0], {"estimate": 1.0}, 0.0)
     threads[0].join()
     assert [cell["setting"] for cell in json.loads(path.read_text())["cells"]] == PLAN[:2]
+
+
+def test_who_cannot_get_the_lock_does_not_write(tmp_path, monkeypatch):
+    path = tmp_path / "gaussians.json"
+    cells = Cells(path, {})
+    monkeypatch.setattr(results, "LOCK_SECONDS", 0.0)
+    with locked(path, 0.0), pytest.raises(UserError, match="is being written by another process"):
+        cells.add(PLAN[0], {"estimate": 1.0}, 0.0)
+    assert not path.exists()
+    cells.add(PLAN[0], {"estimate": 1.0}, 0.0)
+    assert path.exists()
 
 
 def test_tables_hold_numbers_and_texts(tmp_path):
