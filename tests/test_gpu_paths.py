@@ -94,8 +94,8 @@ def test_under_bfloat16_products_are_half_and_log_sum_exps_float32(critic, batch
     monkeypatch.setattr(objectives.infonce, "_value", spy(objectives.infonce._value, kinds))
     objectives.infonce._take_union.clear()
     products = []
-    product = _DotCritic.scores
-    monkeypatch.setattr(_DotCritic, "scores", lambda *inputs: products.append(out := product(*inputs)) or out)
+    product = _DotCritic._table
+    monkeypatch.setattr(_DotCritic, "_table", lambda *inputs: products.append(out := product(*inputs)) or out)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = encoder(batch.images)
         scores = contrast(part, outputs["y"], outputs["local"])
