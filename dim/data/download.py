@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -44,13 +45,17 @@ def fetch(urls: Sequence[str], path: Path, md5: str) -> None:
         UserError: if no source delivered, with the reason of each.
     """
     try:
-        with locked(path, LOCK_SECONDS) as lock:
-            if lock is None:
-                raise UserError(f"another process has been downloading {path} for hours: stop it, and try again")
-            if not (path.exists() and md5_of(path) == md5):
-                _fetch(urls, path, md5)
+        for seconds in (0.0, LOCK_SECONDS):
+            with locked(path, seconds) as lock:
+                if lock is not None:
+                    if not (path.exists() and md5_of(path) == md5):
+                        _fetch(urls, path, md5)
+                    return
+            if not seconds:
+                print(f"waiting for another process, which downloads {path}", file=sys.stderr, flush=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    raise UserError(f"another process has been downloading {path} for hours: stop it, and try again")
 
 
 def _fetch(urls: Sequence[str], path: Path, md5: str) -> None:

@@ -96,7 +96,7 @@ def test_plain_download(serve, path):
     assert names(path) == [path.name]
 
 
-def test_of_two_that_ask_for_a_file_one_downloads_it(serve, path):
+def test_of_two_that_ask_for_a_file_one_downloads_it(serve, path, capsys):
     source = serve(pause=0.05)
     others = [threading.Thread(target=fetch, args=(path, source)) for _ in range(2)]
     for other in others:
@@ -105,6 +105,7 @@ def test_of_two_that_ask_for_a_file_one_downloads_it(serve, path):
         other.join()
     assert path.read_bytes() == CONTENT
     assert len(source.ranges) == 1
+    assert capsys.readouterr().err == f"waiting for another process, which downloads {path}\n"
 
 
 def test_interrupted_download_is_resumed_by_range(serve, path):
