@@ -166,11 +166,11 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
         try:
             for kind, picture in portraits(run, album, root, images, datasets):
                 drawn[kind].append(picture)
-        except UserError as error:  # its images are not at hand: the tables stand without their pictures
+        except UserError as error:  # its images are not at hand, or its checkpoint: the tables stand without pictures
             absent.append(f"{run.title}: {error}")
     progress("pictures of encoders", 1.0)
     if absent:
-        near.say(f"Left out, since their images were not found: {'; '.join(absent)}.")
+        near.say(f"Encoders without pictures: {'; '.join(absent)}.")
     texts = {
         "near": "Left: test images. Beside each: the test images whose codes are nearest in L1 distance (itself left "
         "out); a green frame marks the same class. The images are the first of their classes.",

@@ -72,7 +72,7 @@ def test_tables_stand_where_images_are_not_at_hand(reproduced, tmp_path, monkeyp
     monkeypatch.setattr(report, "load_dataset", absent)
     page = report.report(folder, places.runs, tmp_path / "report").read_text()
     assert '<section id="tables">' in page
-    assert "Left out, since their images were not found: " in page
+    assert "Encoders without pictures: " in page
     assert "no digits in nowhere" in page
     assert '<section id="maps">' not in page
     with pytest.raises(UserError, match="images is 0: it must be at least 1"):

@@ -175,7 +175,8 @@ class Evaluation:
 EVALUATIONS: dict[str, Evaluation] = {
     "mlp": Evaluation(_mlp, None, _mlp_budget),
     "svm": Evaluation(_svm, None, _svm_budget),
-    "linear": Evaluation(_linear, seeded=lambda p: len(p.linear["costs"]) > 1),  # which rows C is chosen on
+    # Which rows C is chosen on; a protocol without costs leaves linear its own.
+    "linear": Evaluation(_linear, seeded=lambda p: len(p.linear.get("costs", ())) != 1),
     "knn": Evaluation(_knn, seeded=lambda p: False),
     "rank": Evaluation(_rank, ("y",), seeded=lambda p: False),
     "decoder": Evaluation(_decoder, ("y",), lambda p: _epochs(p, "decoder")),

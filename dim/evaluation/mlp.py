@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,12 +36,12 @@ class MLPProbe:
     """
 
     hidden: int = 200
-    dropout: float | tuple[float, ...] = 0.1
+    dropout: float | Sequence[float] = 0.1
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float | tuple[float, ...] = 0.0
+    weight_decay: float | Sequence[float] = 0.0
     decay: Literal["cosine", "steps"] = "cosine"
     milestones: tuple[int, ...] = (50, 100)
     standardise: bool = True
@@ -67,8 +67,10 @@ class MLPProbe:
 
     @property
     def choices(self) -> list[dict[str, float]]:
-        """Each dropout with each weight decay."""
-        sides = [each if isinstance(each, tuple) else (each,) for each in (self.dropout, self.weight_decay)]
+        """Each dropout with each weight decay; a UserError if there is none."""
+        sides = [(each,) if isinstance(each, int | float) else each for each in (self.dropout, self.weight_decay)]
+        if not all(map(len, sides)):
+            raise UserError("mlp: there is no dropout or no weight decay to choose from: give at least one")
         return [{"dropout": dropout, "weight_decay": decay} for dropout, decay in itertools.product(*sides)]
 
 

@@ -99,9 +99,9 @@ def ndm(
                 {"epoch": epoch, "estimate": _dv(discriminator, held_out, generator), "train": train_estimate}
             )
             if not math.isfinite(history[-1]["estimate"]):
+                otherwise = ", or take --protocol standard, which trains with dv" if training.objective != "dv" else ""
                 raise UserError(
-                    f"ndm: the estimate is not finite after {epoch} epochs with {training.objective}: leave ndm out of "
-                    "--only, or take --protocol standard"
+                    f"ndm: the estimate is not finite after {epoch} epochs: leave ndm out of --only{otherwise}"
                 )
         report("ndm", epoch / training.epochs)
     last = [entry["estimate"] for entry in history[-max(1, len(history) // 4) :]]

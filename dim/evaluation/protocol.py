@@ -30,8 +30,8 @@ __all__ = [
     "evaluate",
 ]
 
-SETTINGS = {"cost", "dropout", "weight_decay", "temperature", "run_fraction", "settings"}
-"""Numbers among the metrics that say what an evaluation was done with."""
+SETTINGS = {"cost", "dropout", "weight_decay", "loss", "neighbours", "temperature", "run_fraction", "settings"}
+"""What among the metrics says how an evaluation was done."""
 Results = dict[str, dict[str, dict[str, Any]]]
 """evaluation -> layer -> metrics."""
 

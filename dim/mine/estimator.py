@@ -209,8 +209,9 @@ class MINE:
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
-        if self.negatives is not None and self.negatives < 1:
-            raise UserError(f"mine: negatives is {self.negatives}: it must be at least 1")
+        fewest = 2 if "interpolated" in (self.bound, self._reporter.name) else 1
+        if self.negatives is not None and self.negatives < fewest:
+            raise UserError(f"mine: negatives is {self.negatives}: {self.bound} needs at least {fewest}")
 
     @property
     def _reporter(self) -> Objective:

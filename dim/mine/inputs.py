@@ -71,7 +71,7 @@ def _check_images(images: Tensor) -> None:
     height, width = images.shape[2:]
     if height != width or height < 8:
         raise UserError(f"mine: images are {height} x {width}: they must be square, of at least 8 pixels")
-    if images.dtype != torch.uint8 and images.numel() and images.abs().max() > 1:
+    if images.dtype != torch.uint8 and images.numel() and images.float().abs().max() > 1:
         raise UserError("mine: images reach beyond [-1, 1]: give uint8, or scale them")
 
 

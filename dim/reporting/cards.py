@@ -21,7 +21,7 @@ PAPER_EPOCHS = 1000
 TOLD = ("loss", "standardised", "run_fraction", "neighbours", "temperature")
 """Settings that no protocol holds, since they are an evaluation's own, but its results tell."""
 CHOSEN = ("dropout", "weight_decay")
-"""Settings that a protocol may leave to be chosen for each layer; results then tell, here in the table's order."""
+"""Settings that a protocol may leave to be chosen for each layer; results then tell."""
 
 
 def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
@@ -45,8 +45,10 @@ def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, layers in content["results"].items():
         metrics = next(iter(layers.values()))
         settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
-        ordered = [layers[layer] for layer in LAYERS if layer in layers]
-        settings |= {key: [each[key] for each in ordered] for key in CHOSEN if key in metrics}
+        for key in (key for key in CHOSEN if key in metrics):
+            settings[f"chosen {key}"] = ", ".join(
+                f"{layer} {layers[layer][key]}" for layer in LAYERS if layer in layers
+            )
         if name == "svm" and protocol.get("raw_costs"):
             settings["raw_costs"] = protocol["raw_costs"]
         if settings:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dim import files
 from dim.data import cifar, download
 from dim.errors import UserError
 
@@ -96,16 +97,19 @@ def test_plain_download(serve, path):
     assert names(path) == [path.name]
 
 
-def test_of_two_that_ask_for_a_file_one_downloads_it(serve, path, capsys):
-    source = serve(pause=0.05)
-    others = [threading.Thread(target=fetch, args=(path, source)) for _ in range(2)]
-    for other in others:
+def test_who_asks_for_a_file_that_is_being_downloaded_waits_for_it(serve, path, capsys):
+    source, waited = serve(), []
+    with files.locked(path, 0.0):
+        other = threading.Thread(target=fetch, args=(path, source))
         other.start()
-    for other in others:
-        other.join()
-    assert path.read_bytes() == CONTENT
-    assert len(source.ranges) == 1
-    assert capsys.readouterr().err == f"waiting for another process, which downloads {path}\n"
+        while not (told := capsys.readouterr().err):
+            other.join(0.01)
+        waited.append(other.is_alive())
+        path.write_bytes(CONTENT)
+    other.join()
+    assert told == f"waiting for another process, which downloads {path}\n"
+    assert waited == [True]
+    assert not source.ranges
 
 
 def test_interrupted_download_is_resumed_by_range(serve, path):

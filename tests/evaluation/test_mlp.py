@@ -99,6 +99,8 @@ def test_bad_arguments_are_named(digits):
     arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
     with pytest.raises(UserError, match="epochs >= last >= 1"):
         mlp(*arguments, MLPProbe(epochs=2, last=3))
+    with pytest.raises(UserError, match="give at least one"):
+        mlp(*arguments, MLPProbe(dropout=[]))
     with pytest.raises(UserError, match="cannot hold 0 of"):
         mlp(*arguments, MLPProbe(dropout=(0.0, 0.1)))
     with pytest.raises(UserError, match="layer fc, training: labels must be int64"):

@@ -135,11 +135,13 @@ def test_several_seeds_give_mean_deviation_and_the_single_runs():
 
 
 def test_what_seeds_have_chosen_is_not_averaged():
-    runs = [{"accuracy": 1.0, "cost": cost, "run_fraction": 0.9, "settings": {"k1": 0.01}} for cost in (1e-4, 1e-2)]
+    same = {"accuracy": 1.0, "run_fraction": 0.9, "settings": {"k1": 0.01}, "loss": "hinge"}
+    runs = [{**same, "cost": cost} for cost in (1e-4, 1e-2)]
     combined = combine(runs)
     assert combined["cost"] == [1e-4, 1e-2]
     assert combined["run_fraction"] == 0.9
     assert combined["settings"] == {"k1": 0.01}
+    assert combined["loss"] == "hinge"
     assert not [name for name in combined if name.endswith("_std") and name != "accuracy_std"]
 
 

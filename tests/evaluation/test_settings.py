@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from dim.evaluation.battery import EVALUATIONS
 from dim.evaluation.settings import PROTOCOLS
 
 
@@ -16,10 +17,26 @@ def test_each_protocol_trains_longer_than_the_one_before():
 
 
 @pytest.mark.parametrize("name", ["standard", "full"])
-def test_nothing_is_chosen_without_held_out_images(name):
+def test_longer_protocols_choose_c(name):
     protocol = PROTOCOLS[name]
     assert len(protocol.svm["costs"]) > 1
     assert protocol.raw_costs
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_nothing_is_chosen_without_held_out_images(name):
+    probe = PROTOCOLS[name].mlp
+    assert (len(probe.choices) > 1) == (probe.validation > 0) == (name == "standard")
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_evaluation_knows_every_protocol(name, evaluation):
+    protocol = PROTOCOLS[name]
+    assert isinstance(EVALUATIONS[evaluation].budget(protocol), str)
+    assert EVALUATIONS[evaluation].seeded(protocol) in (True, False)
+    chooses = name != "quick" if evaluation == "linear" else evaluation not in ("knn", "rank")
+    assert EVALUATIONS[evaluation].seeded(protocol) == chooses
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

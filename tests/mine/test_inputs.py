@@ -47,6 +47,12 @@ def test_what_are_no_pairs_is_said(x, z, message):
         as_pairs(x, z, "training")
 
 
+def test_black_and_white_images_are_taken():
+    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)) > 0.5
+    x, _ = as_pairs(images, [1.0, 2.0, 3.0, 4.0], "training")
+    assert Scale(x)(x).unique().tolist() == [0, 1]
+
+
 def test_arrays_of_any_strides_are_taken():
     x, z = as_pairs(np.arange(6.0)[::-1], np.arange(12.0).reshape(2, 6).T, "training")
     assert x[:, 0].tolist() == [5, 4, 3, 2, 1, 0]

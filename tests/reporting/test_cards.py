@@ -97,7 +97,8 @@ def test_settings_that_results_tell_are_shown(file):
 def test_settings_that_were_chosen_are_shown_for_each_layer(file):
     chosen = {"y": {"dropout": 0.0, "weight_decay": 1e-4}, "conv": {"dropout": 0.3, "weight_decay": 0.0}}
     own(file, accuracy=1.0, mlp={layer: {"accuracy_last_k": 60.0, **each} for layer, each in chosen.items()})
-    assert "* `mlp`: hidden 200, epochs 10, dropout [0.3, 0.0], weight_decay [0.0, 0.0001]\n" in cards.card(file)
+    told = "hidden 200, epochs 10, chosen dropout conv 0.3, y 0.0, chosen weight_decay conv 0.0, y 0.0001"
+    assert f"* `mlp`: {told}\n" in cards.card(file)
 
 
 def test_numbers_of_other_weights_are_not_shown(file):
