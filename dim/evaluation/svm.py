@@ -40,11 +40,13 @@ def svm(
     `choose_cost`.
 
     The paper reports "five support vector machines" without saying what differs between them. The problem is
-    convex: once converged, five solvers or five seeds give one answer, and the published deviations can only
-    come from unconverged solvers. What can vary is the data, so here each run leaves a different random
-    1 - `run_fraction` of the training rows out (a bootstrap would leave 37 % out and cost accuracy). The
-    deviation over runs says how much the accuracy depends on single training rows; as the subsets overlap, it
-    is no confidence interval. `accuracy` is the runs' mean, `accuracy_all_rows` the fit on all training rows.
+    convex: once converged, five solvers or five seeds give one answer. What can vary is the data, so here each
+    run leaves a different random 1 - `run_fraction` of the training rows out (a bootstrap would leave 37 % out
+    and cost accuracy). The deviation over runs says how much the accuracy depends on single training rows; as
+    the subsets overlap, it is no confidence interval. `accuracy` is the runs' mean, `accuracy_all_rows` the fit
+    on all training rows. Where no hyperplane parts a class from all others, as on y, the plain hinge is least
+    for weights near zero, and classes are told apart by near-ties: less accurate and less stable than with the
+    squared hinge (docs/evaluate.md).
 
     Args:
         train_features, test_features: (N, D) float32 on one device; standardising makes one copy of each.
