@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dim import cpu, plots
-from dim.data.dataset import Dataset, Split
+from dim.data.dataset import Dataset, Split, spread
 from dim.data.sources import load_dataset
 from dim.errors import UserError, at_least
 from dim.evaluation.features import encode
@@ -208,8 +208,7 @@ def portraits(
     def mapped() -> Figure:
         split, y, classes = codes()
         rows = torch.arange(len(y))[split.labels < pictures.CLASSES]
-        count = min(images, len(rows))
-        rows = rows[torch.arange(count) * len(rows) // count]
+        rows = rows[spread(len(rows), images)]
         return pictures.code_map(split.rows(rows), y[rows], classes)
 
     made = [

@@ -268,6 +268,19 @@ def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):
     ("options", "message"),
     [
         (["--data.batch_size", "1"], "1 negatives for each positive need more images than 1"),
+        (
+            [
+                "--data.batch_size",
+                "2",
+                "--model.alpha",
+                "1",
+                "--model.beta",
+                "0",
+                "--model.global_objective",
+                "interpolated",
+            ],
+            "2 negatives for each positive need more images than 2",
+        ),
         (["--model.negatives", "64"], "64 negatives for each positive need more images than 64"),
         (["--probe.layers", "[conv9]"], "no layer 'conv9'"),
     ],

@@ -128,7 +128,11 @@ def test_a_damaged_run_takes_no_other_with_it(dim, name):
     assert rows["VAE"]["ours"] == {}
     assert name in rows["VAE"]["seeds"][0]["note"]
     assert rows["AE"]["ours"]["y"]["mean"] == 50.0
-    assert dim(*arguments, "--seeds", "2", "--rows", "AE", "--dry-run")[0] == 0
+    status, printed = dim(*arguments, "--seeds", "2", "--rows", "VAE", "--dry-run")
+    assert status == 0
+    assert printed.out.count("VAE") == 2
+    assert dim(*arguments, "--retrain", "true")[0] == 0
+    assert content(dim, "table1-cifar10-smoke")["rows"][1]["ours"]["y"]["mean"] == 50.0
 
 
 def test_numbers_are_means_over_seeds(dim):

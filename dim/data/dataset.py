@@ -14,6 +14,12 @@ from torchvision.transforms.v2 import functional as transforms
 from dim.errors import UserError
 
 
+def spread(rows: int, count: int) -> Tensor:
+    """`count` of so many row numbers, evenly spaced; all where there are no more."""
+    count = min(count, rows)
+    return torch.arange(count) * rows // max(1, count)
+
+
 class Split(NamedTuple):
     """Labelled images: `images` uint8 (N, 3, S, S), `labels` int64 (N,)."""
 
@@ -26,8 +32,7 @@ class Split(NamedTuple):
 
     def spread(self, count: int) -> "Split":
         """`count` images evenly spaced over the split (or all): of all classes even where they lie in class order."""
-        rows = len(self.labels)
-        return self.rows(torch.arange(min(count, rows), device=self.labels.device) * rows // max(1, min(count, rows)))
+        return self.rows(spread(len(self.labels), count).to(self.labels.device))
 
     def to(self, device: torch.device | str) -> "Split":
         """The split on `device`; itself where it is there already."""

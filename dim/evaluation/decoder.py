@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from dim.data.dataset import spread
 from dim.errors import UserError
 from dim.evaluation.features import evaluating, scaled
 from dim.evaluation.progress import Report, silent
@@ -87,8 +88,7 @@ def reconstruction(
             columns = (ms_ssim(made, truth), ssim(made, truth), ssim_authors(made, truth), error)
             sums += torch.stack([column.sum(dtype=torch.float64) for column in columns])
         if picture is not None:
-            count = min(40, len(test_codes))
-            shown = torch.arange(count) * len(test_codes) // count  # of all classes in class order
+            shown = spread(len(test_codes), 40)  # of all classes in class order
             codes, images = test_codes[shown.to(test_codes.device)], test_images[shown.to(test_images.device)]
             write_picture(picture, scaled(images, codes.device), decoder(codes))
     names = ("ms_ssim", "ssim", "ssim_authors", "mse")

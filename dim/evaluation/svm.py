@@ -44,9 +44,8 @@ def svm(
     run leaves a different random 1 - `run_fraction` of the training rows out (a bootstrap would leave 37 % out
     and cost accuracy). The deviation over runs says how much the accuracy depends on single training rows; as
     the subsets overlap, it is no confidence interval. `accuracy` is the runs' mean, `accuracy_all_rows` the fit
-    on all training rows. Where no hyperplane parts a class from all others, as on y, the plain hinge is least
-    for weights near zero, and classes are told apart by near-ties: less accurate and less stable than with the
-    squared hinge (docs/evaluate.md).
+    on all training rows. On features that do not part a class from all others, as y, the plain hinge was less
+    accurate and less stable than the squared one (docs/evaluate.md).
 
     Args:
         train_features, test_features: (N, D) float32 on one device; standardising makes one copy of each.

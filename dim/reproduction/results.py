@@ -82,10 +82,7 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
 
 
 def _seed(run: Run) -> dict[str, Any]:
-    try:
-        found = state(run)
-    except UserError as error:  # a damaged record
-        found = State("stale", str(error))
+    found = state(run)
     entry: dict[str, Any] = {
         "seed": run.seed,
         "state": found.stage,

@@ -144,7 +144,10 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
 
 def state(run: Run) -> State:
     """How far `run` is, from the files in its folder."""
-    record = read_record(run.folder)
+    try:
+        record = read_record(run.folder)
+    except UserError as error:  # damaged
+        return State("stale", str(error))
     if record is None:
         used = (run.folder / CONFIG).exists() or (run.folder / FOLDER).exists()
         return State("stale", "the folder holds a run that was not made here") if used else State("missing")

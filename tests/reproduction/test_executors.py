@@ -28,12 +28,12 @@ def test_each_gpu_is_a_process_s_only_one(places, processes):
     assert all(state(run).stage == "done" for run in runs)
 
 
-def test_a_run_whose_record_is_damaged_fails_alone(places, processes):
+def test_a_run_whose_record_is_damaged_is_left_alone(places, processes):
     runs, outcomes = plan(places, 2), {}
     runs[0].folder.mkdir(parents=True)
     (runs[0].folder / "reproduction.json").write_text("{")
     Machine().run(runs, False, unwatched, outcomes.__setitem__)
-    assert outcomes[runs[0]].status == "failed"
+    assert outcomes[runs[0]].status == "stale"
     assert "is damaged" in outcomes[runs[0]].message
     assert outcomes[runs[1]].status == "done"
 
@@ -64,9 +64,23 @@ def test_jobs_in_processes_of_their_own_tell_how_they_ended(places, tmp_path):
         run.folder.mkdir(parents=True)
         (run.folder / name).write_text(text)
     Cluster(tmp_path / "jobs", Slurm(gpus=0, system="local")).run(runs, False, unwatched, outcomes.__setitem__)
-    assert outcomes[runs[0]].status == "failed"
+    assert outcomes[runs[0]].status == "stale"
     assert "is damaged" in outcomes[runs[0]].message
     assert outcomes[runs[1]].status == "stale"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hours": 0.0}, "slurm.hours is 0.0: it must be a number above 0"),
+        ({"gpus": -1}, "slurm.gpus is -1"),
+        ({"memory": 0}, "slurm.memory is 0: it must be at least 1"),
+    ],
+)
+def test_what_no_job_can_be_is_refused(options, message, tmp_path):
+    pytest.importorskip("submitit")
+    with pytest.raises(UserError, match=message):
+        Cluster(tmp_path / "jobs", Slurm(system="local", **options))
 
 
 def test_without_submitit_or_a_cluster_one_line_says_so(tmp_path, monkeypatch):
