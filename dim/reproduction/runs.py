@@ -146,8 +146,8 @@ def state(run: Run) -> State:
     """How far `run` is, from the files in its folder."""
     try:
         record = read_record(run.folder)
-    except UserError as error:  # damaged
-        return State("stale", str(error))
+    except UserError as damage:
+        return State("stale", str(damage))
     if record is None:
         used = (run.folder / CONFIG).exists() or (run.folder / FOLDER).exists()
         return State("stale", "the folder holds a run that was not made here") if used else State("missing")
