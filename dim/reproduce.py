@@ -20,6 +20,7 @@ from dim.reproduction import estimates, results, tables
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
 from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
 from dim.reproduction.jobs import Outcome
+from dim.reproduction.published import note
 from dim.reproduction.rows import GRIDS, ExperimentName, Row, data_of, rows_of, select
 from dim.reproduction.runs import Places, Run, plan_run, state
 
@@ -141,7 +142,7 @@ class Task:
         """Prints and writes the table of what there is."""
         content = results.gather(self.experiment, self.data, self.budget, self.rows, self.extra)
         title = f"{self.experiment} on {self.data}, budget {self.budget}: {content['budget']['about']}"
-        tables.print_experiment(results.long_rows(content), title)
+        tables.print_experiment(results.long_rows(content), title, note(content["experiment"], content["data"]))
         path = results.write(content, output)
         print(f"results: {path} and {path.with_suffix('.csv')}")
 

@@ -16,8 +16,8 @@ BLOCK = 10
 def random_boxes(images: int, generator: torch.Generator, side: int = 32) -> Tensor:
     """Boxes to occlude, (images, 4): top, left, height, width in pixels.
 
-    Each hides at least a BLOCK x BLOCK square and leaves one visible above or below it; sizes and places are
-    uniform within that. The paper's own distribution was not published.
+    Each hides at least a BLOCK x BLOCK square and leaves one visible above or below it (not beside it alone); sizes
+    and places are uniform within that. The paper's own distribution was not published.
     """
     block = BLOCK * side // 32
     sizes = torch.randint(block, side - block + 1, (images, 2), generator=generator)

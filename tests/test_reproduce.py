@@ -152,7 +152,10 @@ def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
     assert ours == {
         **dict.fromkeys(("svm_conv", "svm_fc", "svm_y"), 50.0),
         "ms_ssim": 0.4,
+        "ms_ssim_scales": 0.6,
+        "ssim": 0.5,
         "mine": 2.0,
+        "mine_held_out": 1.0,
         "ndm": 3.0,
         "ndm_sigmoid": 0.3,
     }

@@ -12,7 +12,7 @@ from dim.objectives import ObjectiveName
 
 @dataclass(frozen=True)
 class MINETraining:
-    """MINE's training; the paper trains with DV and a decaying rate, and publishes neither steps nor network."""
+    """MINE's training: DV and a decaying rate as in the paper; network, steps, rate and batch were not published."""
 
     bound: ObjectiveName = "dv"
     epochs: float = 50

@@ -31,8 +31,7 @@ def latent_noise(rows: int, code_size: int, generator: torch.Generator) -> Tenso
 class Autoencoder(Model):
     """Squared error, plus kl_weight times the KL divergence of the code to N(0, I); Y is the mean.
 
-    Without it the code is deterministic (AE); 1 is the VAE; beta-VAE's beta was not published, but its rows lie
-    between AE and VAE, which a weight below 1 explains.
+    Without it the code is deterministic (AE); 1 is the VAE; beta-VAE's beta was not published.
 
     Args:
         kl_weight: weight of the KL divergence.

@@ -21,7 +21,7 @@ from dim.networks.critics import (
     LocalDotCritic,
 )
 from dim.networks.discriminators import CodeDiscriminator
-from dim.objectives import CONTRASTING, OBJECTIVES, ObjectiveName
+from dim.objectives import OBJECTIVES, ObjectiveName
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
 
 CriticName = Literal["concat", "dot"]
@@ -45,11 +45,11 @@ class DeepInfoMax(Model):
         beta: weight of the local objective.
         gamma: weight of prior matching in the encoder's loss.
         global_critic: concat is the paper's, dot the authors' code's.
-        local_critic: dot is table 1's, concat table 4's and the ablations'.
+        local_critic: as far as is recalled, dot is table 1's, concat table 4's and the ablations'.
         global_objective: objective of the global critic.
         local_objective: objective of the local critic.
         prior_objective: objective of the prior discriminator; jsd in the non-saturating form is the paper's.
-        units: width U of the encode-and-dot critics.
+        units: width U of the encode-and-dot critics and of the coordinate head.
         score_spread: standard deviation of the local dot critic's scores at the start; None is the authors' code's, the
             square root of `units`, from which a softmax needs many epochs to recover (docs/recipe.md).
         width: width of the concatenation critics.
@@ -187,9 +187,9 @@ class DeepInfoMax(Model):
             estimate = objective.estimate(*scores, baseline, union=self.union, value=value.detach())
         if estimate is None:
             return value, {}
-        # A row's limit where rows are contrasted; else about as much as that many pairs can certify by any bound.
+        # infoNCE's limit; for others about as much as that many pairs can certify by any bound.
         pairs = scores.positive.numel() * (distributed.size() if self.union else 1)
-        limit = 1 + scores.negative.shape[1] if objective.name in CONTRASTING else pairs
+        limit = 1 + scores.negative.shape[1] if objective.name == "infonce" else pairs
         ceiling = torch.full_like(estimate, math.log(limit))
         return value, {f"{part}_nats": estimate, f"{part}_ceiling": ceiling}
 

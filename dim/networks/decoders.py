@@ -11,7 +11,8 @@ from dim.networks.encoders import linear_block
 PROBE_WIDTHS = (512, 256, 128, 64)
 """Of the decoder that Table 4 fits on a frozen code."""
 BASELINE_WIDTHS = (256, 128, 64, 64)
-"""Of the baselines' decoder (autoencoders, BiGAN's generator), as in the lab's code of the time."""
+"""Of the baselines' decoder (autoencoders, BiGAN's generator), as in the lab's code of the time, of which it is not
+known whether it made the tables."""
 
 
 class Decoder(nn.Module):

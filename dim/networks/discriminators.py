@@ -20,7 +20,8 @@ class CodeDiscriminator(nn.Sequential):
 
 
 class JointDiscriminator(nn.Module):
-    """Images (N, 3, S, S) and codes (N, Y) -> scores (N,), without batch norm (the lab's BiGAN).
+    """Images (N, 3, S, S) and codes (N, Y) -> scores (N,), without batch norm (the lab's BiGAN; that it made
+    the tables is not known).
 
     Image: 4x4 convolutions of stride 2 of 64, 128 and 256 channels -> 256; code: Y -> 64 -> 256; joined -> 512
     -> 128 -> 1; ReLU throughout (the activation was not published).

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from dim.reporting.views import COLUMNS, Cell, View
+from dim.reporting.views import Cell, View
+from dim.reproduction.tables import COLUMNS
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #ffffff; --card: #f6f8fa; --line: #d1d9e0;

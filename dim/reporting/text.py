@@ -7,7 +7,8 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.files import replacing
-from dim.reporting.views import COLUMNS, COST, Cell, View, in_order, view
+from dim.reporting.views import COST, Cell, View, in_order, view
+from dim.reproduction.tables import COLUMNS
 
 BEGIN, END = "<!-- results: written by `dim report --readme`; do not edit -->", "<!-- end of results -->"
 

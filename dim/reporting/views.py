@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dim.reproduction import tables
+from dim.reproduction.published import note
 from dim.reproduction.results import row_state
 
 TITLES = {
@@ -16,19 +17,6 @@ TITLES = {
     "weights": "Weights: MLP probes against alpha (global), beta (local) and gamma (prior), top-1 test accuracy in %",
 }
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
-COLUMNS = {
-    "conv": "conv (4096)",
-    "fc": "fc (1024)",
-    "y": "Y (64)",
-    "accuracy": "classifier",
-    "svm_conv": "SVM conv",
-    "svm_fc": "SVM fc",
-    "svm_y": "SVM Y",
-    "ms_ssim": "MS-SSIM (the authors')",
-    "mine": "MINE",
-    "ndm": "NDM",
-    "ndm_sigmoid": "NDM, sigmoid",
-}
 FULL_COLOUR = {"mine": None, "ndm": None, "ndm_sigmoid": None, "ms_ssim": 0.3}
 """A difference as large as this is coloured fully; None: more is neither better nor worse."""
 ACCURACY_COLOUR = 20.0
@@ -117,9 +105,13 @@ def view(content: dict[str, Any]) -> View:
         seconds = [seed["provenance"]["training_seconds"] for seed in row["seeds"] if seed["cells"]]
         minutes = statistics.fmean(seconds) / 60 if seconds else None
         rows.append(TableRow(row["row"], row["epochs"], len(seconds), minutes, cells, row_state(row)))
-    used = [column for column in COLUMNS if any(column in row.cells for row in rows)]
+    ours = tables.OURS.get(experiment, {})
+    shown = {name for row in rows for name, cell in row.cells.items() if cell.ours is not None or name not in ours}
+    used = [column for column in tables.COLUMNS if column in shown]
     title = f"{TITLES[experiment]}; {DATA.get(data, data)}, {budget['name']} budget"
     about = f"{budget['about'][0].upper()}{budget['about'][1:]}; {content['protocol']['name']} evaluation protocol."
+    if said := note(experiment, data):
+        about += f" {said}"
     return View(f"{experiment}-{data}-{budget['name']}", title, about, used, rows)
 
 

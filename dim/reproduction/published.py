@@ -14,6 +14,12 @@ def published() -> dict[str, Any]:
     return json.loads(resources.files("dim.reproduction").joinpath("published.json").read_text("utf-8"))
 
 
+def note(table: str, data: str) -> str:
+    """What a reader must know of the published numbers; empty where there is nothing, or no such table."""
+    found = published().get(table, {})
+    return found.get("notes", "") if data in found else ""
+
+
 def published_row(table: str, data: str, config: str) -> dict[str, Any] | None:
     """The row of `table` for a data set and the name of a config, or None where nothing was published."""
     rows = published()[table].get(data, [])

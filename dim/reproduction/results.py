@@ -158,12 +158,15 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
             ours, paper = row["ours"].get(column, {}), row["published"].get(column)
             mean, deviation = paper if isinstance(paper, list) else (paper, None)
             value = ours.get("mean")
+            if value is None and column in tables.OURS.get(content["experiment"], {}):
+                continue
             lines.append(
                 {
                     "row": row["row"],
                     "name": row["name"],
                     "data": content["data"],
                     "column": column,
+                    "label": tables.COLUMNS[column],
                     "published": mean,
                     "published_std": deviation,
                     "ours": value,

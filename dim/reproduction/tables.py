@@ -32,9 +32,43 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("ndm", "ceiling"): ("log n of NDM's held-out codes: more is not certified", None),
 }
 
+COLUMNS = {
+    "conv": "conv (4096)",
+    "fc": "fc (1024)",
+    "y": "Y (64)",
+    "accuracy": "classifier",
+    "svm_conv": "SVM conv",
+    "svm_fc": "SVM fc",
+    "svm_y": "SVM Y",
+    "svm_raw_conv": "SVM raw conv",
+    "svm_raw_fc": "SVM raw fc",
+    "svm_raw_y": "SVM raw Y",
+    "ms_ssim": "authors' SSIM (their MS-SSIM)",
+    "ms_ssim_scales": "MS-SSIM (scales that fit)",
+    "ssim": "SSIM",
+    "mine": "MINE, training batches",
+    "mine_held_out": "MINE, held-out",
+    "mine_ceiling": "log n of MINE's pairs",
+    "ndm": "NDM",
+    "ndm_sigmoid": "NDM, sigmoid",
+    "ndm_ceiling": "log n of NDM's codes",
+}
+"""Columns in the order of reading, and what they are called."""
+OURS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "table4": {
+        **{f"svm_raw_{layer}": ("svm", "raw", layer) for layer in LAYERS},
+        "ms_ssim_scales": ("decoder", "ms_ssim", "y"),
+        "ssim": ("decoder", "ssim", "y"),
+        "mine_held_out": ("mine", "mean_of_last", "y"),
+        "mine_ceiling": ("mine", "ceiling", "y"),
+        "ndm_ceiling": ("ndm", "ceiling", "y"),
+    }
+}
+"""Columns that a table of the paper does not have, without which its own would mislead; shown where they are filled."""
+
 
 def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
-    """The columns of a row in one of the paper's tables: name -> (evaluation, metric, layer) that fills it.
+    """The columns of a row in one of the paper's tables, and ours: name -> (evaluation, metric, layer) that fills it.
 
     The fully supervised row has one number, its own classifier's. What is no table (a figure's grid) has table 1's.
     """
@@ -47,7 +81,8 @@ def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
         if "{layer}" in place[1] or layer == "y"
     }
     names = ["accuracy"] if config == "supervised" else published()[table]["columns"]
-    return {name: found[name] for name in names}
+    cells = {name: found[name] for name in names} | OURS.get(table, {})
+    return {name: cells[name] for name in COLUMNS if name in cells}
 
 
 def measured(metrics: dict[str, Any], metric: str) -> tuple[float, float | None]:
@@ -128,9 +163,9 @@ def print_rows(table: list[dict[str, Any]], title: str, console: Console | None 
     (console or Console()).print(printed)
 
 
-def print_experiment(lines: list[dict[str, Any]], title: str, console: Console | None = None) -> None:
-    """Prints the lines of an experiment's table (`dim.reproduction.results.long_rows`)."""
-    printed = Table(title=title, title_justify="left")
+def print_experiment(lines: list[dict[str, Any]], title: str, note: str, console: Console | None = None) -> None:
+    """Prints the lines of an experiment's table (`dim.reproduction.results.long_rows`) with a note below."""
+    printed = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for name in ("row", "", "published", "ours", "difference", "epochs", "seeds", "note"):
         words = name in ("row", "", "note")
         printed.add_column(name, justify="left" if words else "right", no_wrap=name != "note")
@@ -141,7 +176,7 @@ def print_experiment(lines: list[dict[str, Any]], title: str, console: Console |
             printed.add_section()
         printed.add_row(
             line["row"] if first else "",
-            line["column"],
+            COLUMNS[line["column"]],
             cell_text(line["published"], line["published_std"]),
             cell_text(line["ours"], line["ours_std"]),
             "-" if line["difference"] is None else f"{line['difference']:+.2f}",

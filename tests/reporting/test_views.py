@@ -52,6 +52,17 @@ def test_more_nats_are_neither_better_nor_worse():
     assert cell.shade is None
 
 
+def test_what_the_paper_s_columns_need_to_be_read_stands_beside_them_where_it_was_measured():
+    row = {"row": "NAT", "config": "nat", "epochs": 2, "seeds": [], "published": {"ms_ssim": 0.29, "mine": 6.04}}
+    row["ours"] = {"ms_ssim": {"mean": 0.3}, "ssim": {"mean": 0.2}, "mine_ceiling": {"mean": 9.21}}
+    table = view({**CONTENT, "experiment": "table4", "rows": [row]})
+    published = ["svm_conv", "svm_fc", "svm_y", "ms_ssim", "mine", "ndm", "ndm_sigmoid"]
+    assert [column for column in table.columns if column in published] == published
+    assert [column for column in table.columns if column not in published] == ["ssim", "mine_ceiling"]
+    assert "most likely an error of the paper" in table.about
+    assert "error" not in view(CONTENT).about
+
+
 def test_the_order_of_reading():
     def content(experiment, data, budget):
         return {"experiment": experiment, "data": data, "budget": {"name": budget}}

@@ -12,7 +12,7 @@ covers none of the modes (3 % high quality), 1e-3 covers 3 in 3,000 steps (11 %)
 * earlier, after 2,500 steps at a constant rate: 15 with noise and code of 10 + 10 and 11 with 2 + 2; 3 with beta_1 of
   0.9.
 
---learning_rate 1e-4 is the paper's.
+--learning_rate 1e-4 is the paper's, as recalled.
 """
 
 import dataclasses
