@@ -25,9 +25,9 @@ from dim.data.sources import load_dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Task
 from dim.evaluation.features import encode
-from dim.evaluation.progress import bars
 from dim.evaluation.settings import PROTOCOLS
 from dim.networks.encoders import LAYERS
+from dim.progress import bars
 from dim.release import load_pretrained
 
 

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torchvision.utils import make_grid
 
 from dim import slurm
 from dim.checkpoints import FOLDER, LAST
-from dim.data.loader import normalise
 from dim.errors import at_least
-from dim.models import Model
+from dim.monitoring import stepped
 from dim.version import __version__
 
 
@@ -97,7 +93,7 @@ class RunCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.fit_loop._should_accumulate():
+        if not stepped(trainer):
             return  # gradients that are being gathered are part of no checkpoint
         if self._signal is not None:
             self._save_last(trainer)
@@ -125,40 +121,6 @@ class RunCheckpoint(Checkpoint):
                     continue  # not a file of ours
                 if path != current and not (self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0):
                     path.unlink()
-
-
-class Pictures(Callback):
-    """Image grids in TensorBoard for models that decode: always the same images, and samples from the same noise.
-
-    Args:
-        every_n_epochs: epochs between two grids; 0 for none.
-        images: number of images.
-    """
-
-    def __init__(self, every_n_epochs: int = 1, images: int = 32) -> None:
-        at_least(0, **{"pictures.every_n_epochs": every_n_epochs})
-        at_least(1, **{"pictures.images": images})
-        self.every_n_epochs = every_n_epochs
-        self.images = images
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if not self.every_n_epochs or (epoch % self.every_n_epochs and not last):
-            return
-        assert isinstance(pl_module, Model)
-        data = trainer.datamodule.dataset.test  # type: ignore[attr-defined]
-        images = normalise(data.spread(self.images).images.to(pl_module.device))
-        pl_module.reseed(-1, 0)
-        pl_module.eval()
-        with torch.inference_mode():
-            grids = pl_module.pictures(images)
-        pl_module.train()
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, batch in grids.items():
-                    grid = make_grid(batch.float().cpu(), value_range=(-1, 1), normalize=True)
-                    logger.experiment.add_image(f"pictures/{name}", grid, trainer.global_step)
 
 
 class PlainProgress(Callback):

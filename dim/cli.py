@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from dim.errors import UserError, behind
 from dim.version import __version__
@@ -26,7 +27,7 @@ Deep InfoMax (Hjelm et al., ICLR 2019), reproduced.
 commands:
 {chr(10).join(f"  {name:10} {text}" for name, text in COMMANDS.items())}
 
-dim COMMAND --help tells all about one. Results and logs of a run are in runs/DATA/NAME.
+dim COMMAND --help lists its options. Results and logs of a run are in runs/DATA/NAME.
 """
 
 
@@ -39,30 +40,9 @@ def _dispatch(arguments: Sequence[str]) -> None:
         from dim import fit
 
         fit.run(arguments[0], list(arguments[1:]))
-    elif arguments[0] == "predict":
-        from dim import predict
-
-        predict.run(list(arguments[1:]))
-    elif arguments[0] == "evaluate":
-        from dim import evaluate
-
-        evaluate.run(list(arguments[1:]))
-    elif arguments[0] == "export":
-        from dim import export
-
-        export.run(list(arguments[1:]))
-    elif arguments[0] == "reproduce":
-        from dim import reproduce
-
-        reproduce.run(list(arguments[1:]))
-    elif arguments[0] == "report":
-        from dim import report
-
-        report.run(list(arguments[1:]))
-    elif arguments[0] == "mine":
-        from dim.mine import command
-
-        command.run(list(arguments[1:]))
+    elif arguments[0] in COMMANDS:
+        name = "mine.command" if arguments[0] == "mine" else arguments[0]
+        import_module(f"dim.{name}").run(list(arguments[1:]))  # late: each imports what it alone needs
     else:
         raise UserError(f"there is no command '{arguments[0]}': one of {', '.join(COMMANDS)}")
 

@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def tune() -> None:
-    """Both of the below; to be called before the first tensor is made, by every command and process."""
+    """Both of the below; to be called before the first tensor is made, by every command and process that computes."""
     keep_memory()
     flush_denormals()
 

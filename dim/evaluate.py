@@ -1,6 +1,7 @@
 """`dim evaluate`: everything that is measured on a frozen encoder, from the command line."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ from dim import checkpoints, cpu, release
 from dim.data import cifar
 from dim.data.sources import ROOT, Source, load_dataset
 from dim.devices import choose_device
-from dim.errors import UserError
-from dim.evaluation.progress import bars
-from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, ProtocolName, ResultFile
+from dim.errors import UserError, at_least
+from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, ProtocolName, ResultFile, suiting
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import sha256
 from dim.parsing import parse
+from dim.progress import bars
 from dim.provenance import versions
 from dim.reporting import cards
 from dim.reproduction import tables
@@ -60,25 +61,37 @@ def evaluate(
         seed: the first seed.
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
-        output: the results file; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's folder,
-            beside the checkpoint, or in the folder NAME beside an exported NAME.safetensors.
+        output: the results file, NAME.json; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's
+            folder, beside the checkpoint, or in the folder NAME beside an exported NAME.safetensors; with data that
+            the encoder was not trained on evaluation-SOURCE.json or evaluation-SOURCE-PROTOCOL.json.
         cache: folder in which to keep the encoded images for later evaluations of the same weights, about 1.2 GB for
             CIFAR and all layers; by default they are encoded again, which takes seconds.
 
     Returns:
         The content of the results file.
+
+    Raises:
+        UserError: after everything else is done and printed, for evaluations that could not be done.
     """
+    at_least(1, seeds=seeds)
+    if output and Path(output).suffix != ".json":
+        raise UserError(f"output is {output}: give a name that ends in .json; the table goes beside it as .csv")
     file = checkpoints.find_checkpoint(checkpoint)
     content = checkpoints.read_trained(file)
     encoder = checkpoints.encoder_from(content, file)
     place = choose_device(device)
     trained = content.get("datamodule_hyper_parameters", {})
-    source = data.source or trained.get("source")
+    trained_on = trained.get("source")
+    source = data.source or trained_on
     root = data.root or trained.get("root")
     if source is None:
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
     if root is None and source != "digits":
         raise UserError(f"{file} does not say where its data are: give --data.root")
+    asked = layers.split(",") if layers else encoder.layers
+    able = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
+    evaluations = able if only == "all" else only.split(",")
+    suiting(evaluations, asked)  # a mistake is told before data are read
     # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
     size = None if source in cifar.KINDS and encoder.image_size == cifar.SIDE else encoder.image_size
     dataset = load_dataset(source, root or ROOT, data.download, size)
@@ -95,21 +108,17 @@ def evaluate(
         # What is published tells nothing of where it was made.
         "checkpoint": file.name if file.suffix == release.SUFFIX else str(file),
         "name": run.get("name"),
+        "trained_on": trained_on,
         "model": run.get("model"),
         "epoch": content.get("epoch"),
         "global_step": content.get("global_step"),
         "training_config": run.get("config"),
     }
-    if seeds < 1:
-        raise UserError(f"seeds is {seeds}: at least one is needed")
-    name = "evaluation.json" if protocol == "quick" else f"evaluation-{protocol}.json"
-    path = Path(output) if output else checkpoints.home(file) / name
+    parts = ["evaluation", *([source] if source != trained_on else []), *([protocol] if protocol != "quick" else [])]
+    path = Path(output) if output else checkpoints.home(file) / f"{'-'.join(parts)}.json"
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
-    asked = layers.split(",") if layers else encoder.layers
-    suiting = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
-    evaluations = suiting if only == "all" else only.split(",")
     with bars() as progress:
-        run_protocol(
+        failed = run_protocol(
             encoder,
             dataset,
             results_file,
@@ -121,20 +130,24 @@ def evaluate(
             progress,
             Path(cache) if cache else None,
         )
-    if "classifier" in content and source == trained.get("source") and results_file.missing("classifier", ["y"]):
+    # Checkpoints from before the data's fingerprint was kept say their source alone.
+    same = content.get("data_fingerprint", dataset.fingerprint) == dataset.fingerprint and source == trained_on
+    if "classifier" in content and same and results_file.missing("classifier", ["y"]):
         # A supervised run's own classifier, on the test split after its last epoch.
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
     results_file.write()  # also what needed no work, but had been put aside
-    # A run may be named after its config and more (dim reproduce: CONFIG/seed0).
-    config = (run.get("name") or "").partition("/")[0]
-    table = tables.rows(results_file.results, source, config)
+    table = tables.rows(results_file.results, source, tables.published_config(results_file.content))
     title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
     tables.print_rows(table, title)
+    for line in tables.unconverged(results_file.results):
+        print(f"dim: warning: {line}", file=sys.stderr)
     _print_times(results_file.content["wall_time"], PROTOCOLS[protocol])
     write_csv(path.with_suffix(".csv"), table)
     print(f"results: {path} and {path.with_suffix('.csv')}")
     if file.suffix == release.SUFFIX:
         print(f"card: {cards.write(file)}")
+    if failed:
+        raise UserError("; ".join(failed))
     return results_file.content
 
 

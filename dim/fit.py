@@ -15,15 +15,15 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dim import checkpoints, cpu, slurm
-from dim.callbacks import Pictures, PlainProgress, RunCheckpoint
+from dim import checkpoints, cpu, release, slurm
+from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
 from dim.data import ImageData
 from dim.errors import UserError, at_least, behind
 from dim.files import replacing
 from dim.models import Model
 from dim.models.base import NOT_FINITE
-from dim.monitoring import CodeWatch, OnlineProbe, Summary, VitalSigns, boards
+from dim.monitoring import CodeWatch, OnlineProbe, Pictures, Summary, VitalSigns, boards
 from dim.suggestions import clearer
 
 CONFIG, LOGS = "config.yaml", "logs"
@@ -103,6 +103,11 @@ class Cli(LightningCLI):
             options.ckpt_path = str(run / checkpoints.FOLDER / checkpoints.LAST)
         if options.ckpt_path:
             options.ckpt_path = str(checkpoints.find_checkpoint(options.ckpt_path))
+            if self.subcommand != "fit" and Path(options.ckpt_path).suffix == release.SUFFIX:
+                raise UserError(
+                    f"{options.ckpt_path} holds an encoder alone, without the critics or decoders that losses need: "
+                    "give a run's checkpoint, or take dim evaluate"
+                )
             content = checkpoints.read_checkpoint(options.ckpt_path)
             self._refuse_other_model(content)
             if self.subcommand == "fit":
@@ -187,7 +192,7 @@ class Cli(LightningCLI):
         }
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError) as error:  # what Lightning has against the options
+        except (ValueError, TypeError, ImportError) as error:  # what Lightning has against the options, or lacks
             raise UserError(f"trainer: {error}") from error
 
     @staticmethod
@@ -222,7 +227,9 @@ class Cli(LightningCLI):
             folder = self.run
             if not (folder / checkpoints.FOLDER / checkpoints.LAST).exists():
                 raise UserError("no step was taken: trainer.max_epochs, max_steps or limit_train_batches leaves none")
-            print(f"checkpoints: {folder / checkpoints.FOLDER}\nlogs: tensorboard --logdir {folder / LOGS}")
+            print(f"checkpoints: {folder / checkpoints.FOLDER}")
+            if boards(self.trainer):
+                print(f"logs: tensorboard --logdir {folder / LOGS}")
 
 
 def _seed(value: Any) -> int:

@@ -1,4 +1,5 @@
-"""What TensorBoard shows of a run beside the losses: online probes, vital signs, the code, and a summary at the end."""
+"""What TensorBoard shows of a run beside the losses: online probes, vital signs, the code, image grids, and a
+summary at the end."""
 
 import contextlib
 import time
@@ -12,10 +13,11 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchvision.utils import make_grid
 
 from dim import distributed
 from dim.data.datamodule import ImageData
-from dim.data.loader import Batch
+from dim.data.loader import Batch, normalise
 from dim.errors import UserError, at_least, positive
 from dim.evaluation.features import encode
 from dim.evaluation.spectrum import spectrum
@@ -248,6 +250,39 @@ class CodeWatch(Callback):
         for board in boards(trainer):
             with contextlib.suppress(UserError):  # codes that are not finite
                 board.add_embedding(self._codes(trainer, pl_module), names, thumbnails, trainer.global_step, tag="y")
+
+
+class Pictures(Callback):
+    """Image grids in TensorBoard for models that decode: always the same images, and samples from the same noise.
+
+    Args:
+        every_n_epochs: epochs between two grids; 0 for none.
+        images: number of images.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, images: int = 32) -> None:
+        at_least(0, **{"pictures.every_n_epochs": every_n_epochs})
+        at_least(1, **{"pictures.images": images})
+        self.every_n_epochs = every_n_epochs
+        self.images = images
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if not self.every_n_epochs or (epoch % self.every_n_epochs and not last):
+            return
+        assert isinstance(pl_module, Model)
+        images = normalise(_data(trainer).dataset.test.spread(self.images).images.to(pl_module.device))
+        images = images.to(next(pl_module.parameters()).dtype)
+        pl_module.reseed(-1, 0)
+        pl_module.eval()
+        with torch.inference_mode():
+            grids = pl_module.pictures(images)
+        pl_module.train()
+        for board in boards(trainer):
+            for name, batch in grids.items():
+                grid = make_grid(batch.float().cpu(), value_range=(-1, 1), normalize=True)
+                board.add_image(f"pictures/{name}", grid, trainer.global_step)
 
 
 class Summary(Callback):

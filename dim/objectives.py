@@ -25,8 +25,6 @@ from torch.nn.functional import softplus
 from dim import distributed
 
 OBJECTIVES: dict[str, "Objective"] = {}
-CONTRASTING = ("infonce", "interpolated")
-"""Objectives of a row's negatives together, which are the better the more there are; others mean over all rows'."""
 
 
 def _takes(function: Callable[..., Tensor], parameter: str) -> bool:
@@ -42,7 +40,13 @@ class Objective:
     Attributes:
         name: what configs and the command line call it.
         takes_baseline: whether it needs `log_baseline`, the logarithm of a learned baseline a(y) for each row.
+        contrasting: whether it looks at a row's negatives together, and is the better the more there are; others take
+            means over all rows'.
+        fewest_negatives: that a row must have.
     """
+
+    contrasting = False
+    fewest_negatives = 1
 
     def __init__(self, value: Callable[..., Tensor]) -> None:
         self.name = value.__name__
@@ -55,6 +59,11 @@ class Objective:
 
     def __repr__(self) -> str:
         return f"<objective {self.name}>"
+
+    @property
+    def has_estimate(self) -> bool:
+        """Whether it reports mutual information."""
+        return self._estimate is not None
 
     def estimator(self, estimate: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Decorator: `estimate` is what this objective reports, in nats.
@@ -179,6 +188,9 @@ def infonce(positive: Tensor, negative: Tensor) -> Tensor:
     return (positive - torch.logaddexp(positive, others)).mean()
 
 
+infonce.contrasting = True
+
+
 @infonce.estimator
 def _(value: Tensor, negative: Tensor) -> Tensor:
     # A lower bound that cannot exceed the logarithm of the number of classes.
@@ -240,7 +252,7 @@ def interpolated(positive: Tensor, negative: Tensor, log_baseline: Tensor) -> Te
     Both terms of the bound need a baseline of the same number of samples: a positive's is made of itself and
     K - 1 negatives, the negatives' of all K. K must be at least 2.
     """
-    if negative.shape[1] < 2:
+    if negative.shape[1] < interpolated.fewest_negatives:
         raise ValueError("interpolated needs at least 2 negatives in each row")
     log_k = math.log(negative.shape[1])
     own = math.log(1 - INTERPOLATION) + log_baseline
@@ -255,6 +267,7 @@ def interpolated(positive: Tensor, negative: Tensor, log_baseline: Tensor) -> Te
 
 
 interpolated.estimator(is_its_value)
+interpolated.contrasting, interpolated.fewest_negatives = True, 2
 
 
 @objective

@@ -14,9 +14,9 @@ from dim.data import folder
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.features import encode
-from dim.evaluation.progress import bars
 from dim.files import replacing
 from dim.parsing import parse
+from dim.progress import bars
 
 FORMATS = (".npz", ".safetensors")
 

@@ -13,9 +13,9 @@ from dim.data.dataset import Dataset, Split, spread
 from dim.data.sources import load_dataset
 from dim.errors import UserError, at_least
 from dim.evaluation.features import encode
-from dim.evaluation.progress import Report, bars
 from dim.files import replacing, write_json
 from dim.parsing import parse
+from dim.progress import Report, bars
 from dim.reporting import charts, pictures
 from dim.reporting.page import Picture, Section, page, provenance_html, table_html
 from dim.reporting.text import latex, markdown, update_readme
@@ -156,7 +156,7 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
     found = [
         Picture(path, run.title, f"Test images above their reconstructions from the code of {run.title}")
         for run in runs
-        if (path := run.folder / "reconstructions-y.png").exists()
+        for path in sorted(run.folder.glob("*reconstructions-y.png"))[-1:]  # of the longest protocol
     ]
     if found:
         reconstructed.say("Test images, and below each what a decoder fitted to the frozen code makes of it.")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.parsing import parse
 from dim.reproduction import estimates, results, tables
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
@@ -73,8 +73,7 @@ def reproduce(
     Returns:
         The exit status: 0 if everything that was asked for is done.
     """
-    if seeds < 1:
-        raise UserError(f"seeds is {seeds}: at least one is needed")
+    at_least(1, seeds=seeds)
     places = Places(configs, runs, root, download)
     tasks: list[Task] = []
     for name in (data or ",".join(data_of(experiment))).split(","):

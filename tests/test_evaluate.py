@@ -1,16 +1,21 @@
 """`dim evaluate` on a checkpoint of real digits."""
 
 import csv
+import dataclasses
 import json
 import re
 
 import pytest
+from PIL import Image
 
 from dim import evaluate, export, fit, release
+from dim.data.sources import load_dataset
 from dim.errors import UserError
+from dim.evaluation.battery import EVALUATIONS
 from dim.files import sha256
 from dim.networks.encoders import build_encoder
 from dim.reporting import cards
+from dim.reproduction.tables import published_config
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +131,50 @@ def test_an_exported_file_does_not_know_where_data_are(run, tmp_path):
         evaluate.run([str(file), "--data.source", "cifar10"])
 
 
+def test_what_fails_is_told_after_the_rest_is_done(run, tmp_path, monkeypatch, capsys):
+    def fails(task):
+        raise UserError("too wide")
+
+    monkeypatch.setitem(EVALUATIONS, "knn", dataclasses.replace(EVALUATIONS["knn"], run=fails))
+    path = tmp_path / "some.json"
+    with pytest.raises(UserError, match=r"^knn of y: too wide$"):
+        evaluate.run([str(run), "--only", "knn,rank", "--layers", "y", "--output", str(path)])
+    assert "effective rank" in capsys.readouterr().out
+    assert set(json.loads(path.read_text())["results"]) == {"rank", "classifier"}
+
+
+def test_a_solver_that_stopped_early_is_told(run, tmp_path, monkeypatch, capsys):
+    stopped = {"accuracy": 50.0, "converged": False, "relative_gap": 0.019}
+    monkeypatch.setitem(EVALUATIONS, "svm", dataclasses.replace(EVALUATIONS["svm"], run=lambda task: {"y": stopped}))
+    evaluate.run([str(run), "--only", "svm", "--layers", "y", "--output", str(tmp_path / "some.json")])
+    assert "dim: warning: svm, y: stopped up to 1.9 % above its minimum" in capsys.readouterr().err
+
+
+def test_other_data_have_a_file_of_their_own_and_nothing_published_beside_them(run, tmp_path):
+    images = load_dataset("digits")
+    for split, part in (("train", images.train.spread(60)), ("test", images.test.spread(30))):
+        for number, (image, label) in enumerate(zip(*part, strict=True)):
+            path = tmp_path / "images" / split / str(int(label)) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    before = evaluated(run, "--only", "rank", "--layers", "y")
+    other = ["--data.source", "folder", "--data.root", str(tmp_path / "images")]
+    evaluate.run([str(run), "--only", "rank", "--layers", "y", *other])
+    assert json.loads((run / "evaluation.json").read_text()) == before
+    content = json.loads((run / "evaluation-folder.json").read_text())
+    assert content["trained_on"] == "digits"
+    assert "classifier" not in content["results"]
+    assert published_config(content) == ""
+    assert published_config(before) == "supervised"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--device", "cuda:99"], "cannot be used here"),
         (["--device", "abacus"], "cannot be used here"),
-        (["--seeds", "0"], "at least one"),
+        (["--seeds", "0"], "seeds is 0: it must be at least 1"),
+        (["--output", "results.csv"], r"a name that ends in \.json"),
         (["--only", "svn"], "no evaluation 'svn'"),
         (["--data.source", "cifar10", "--data.root", "nowhere"], "nowhere"),
     ],

@@ -209,6 +209,50 @@ def test_a_run_goes_on_with_the_data_it_began_with(tmp_path):
         train(tmp_path, *MODELS["supervised"], "--data.source", "cifar10", "--ckpt_path", str(last))
 
 
+def test_other_images_under_the_same_name_are_refused(tmp_path):
+    train(tmp_path, *MODELS["supervised"], epochs=1)
+    last = tmp_path / RUN / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    assert len(content["data_fingerprint"]) == 64
+    torch.save({**content, "data_fingerprint": "0" * 64}, last)
+    with pytest.raises(UserError, match="trained on other images than these"):
+        train(tmp_path, *MODELS["supervised"], "--ckpt_path", "last")
+    # Losses of other images are another matter.
+    fit.run("test", ["--config", str(tmp_path / RUN / "config.yaml"), "--ckpt_path", "last"])
+
+
+def test_targets_of_another_training_split_do_for_losses_and_not_for_going_on(tmp_path):
+    train(tmp_path, *MODELS["nat"], epochs=1)
+    config = ["--config", str(tmp_path / RUN / "config.yaml"), "--ckpt_path", "last"]
+    fit.run("validate", [*config, "--data.validation", "64"])
+    last = tmp_path / RUN / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    del content["datamodule_hyper_parameters"], content["data_fingerprint"]
+    torch.save(content, last)
+    with pytest.raises(UserError, match="has targets for 1437 training images, here are 1373"):
+        train(tmp_path, *MODELS["nat"], "--data.validation", "64", "--ckpt_path", "last")
+
+
+def test_a_cosine_that_is_made_longer_says_where_it_goes_on(tmp_path, capsys):
+    cosine = [*MODELS["supervised"], "--model.schedule", "cosine"]
+    train(tmp_path, *cosine, epochs=1)
+    assert "cosine" not in capsys.readouterr().err
+    train(tmp_path, *cosine, "--ckpt_path", "last", epochs=2)
+    told = "planned for 4 steps and is now for 8: the learning rate goes on at 0.5 of the highest"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["vae", "supervised"])
+def test_a_model_may_be_of_another_precision_altogether(model, tmp_path):
+    train(tmp_path, *MODELS[model], "--trainer.precision", "bf16-true", "--pictures.every_n_epochs", "1", epochs=1)
+    assert checkpoint(tmp_path)["state_dict"]["encoder.y.weight"].dtype == torch.bfloat16
+
+
+def test_a_released_encoder_has_no_losses(tmp_path):
+    with pytest.raises(UserError, match=r"without the critics or decoders.*dim evaluate"):
+        fit.run("test", [*QUICK, *DIM, "--ckpt_path", "dim_local_infonce_cifar10", "--runs", str(tmp_path)])
+
+
 def test_a_run_without_a_step_is_not_called_one(tmp_path):
     with pytest.raises(UserError, match="no step was taken"):
         train(tmp_path, *MODELS["supervised"], epochs=0)
@@ -267,7 +311,8 @@ def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data.batch_size", "1"], "1 negatives for each positive need more images than 1"),
+        (["--data.batch_size", "1"], "batch norm needs more than one image"),
+        (["--data.batch_size", "2", "--model.negatives", "2"], "2 negatives for each positive need more images than 2"),
         (
             [
                 "--data.batch_size",

@@ -16,6 +16,7 @@ from dim import cli, reproduce
 from dim.errors import UserError
 from dim.evaluation.protocol import EVALUATIONS
 from dim.reproduction.published import published
+from dim.reproduction.results import read_all
 from dim.reproduction.runs import read_record
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +95,27 @@ def test_a_failed_row_is_told_and_stops_no_other(dim):
     assert dim("table1", "--data", "cifar10", "--budget", "smoke")[0] == 0
     assert len(dim.processes.commands) == 2
     assert content(dim, "table1-cifar10-smoke")["rows"][1]["ours"]["y"]["mean"] == 50.0
+
+
+def test_what_is_finished_of_a_row_is_shown_though_the_rest_failed(dim):
+    arguments = ("table1", "--data", "cifar10", "--budget", "cpu", "--rows", "VAE")
+    dim(*arguments)
+    path = dim.places.runs / "cpu/cifar10/vae/seed0/evaluation.json"
+    whole = json.loads(path.read_text())
+    del whole["results"]["svm"]["conv"]
+    path.write_text(json.dumps(whole))
+    dim.processes.fails.add("/vae/")
+    assert dim(*arguments)[0] == 1
+    row = content(dim, "table1-cifar10-cpu")["rows"][1]
+    assert row["ours"]["y"]["mean"] == 50.0
+    assert row["seeds"][0]["state"] == "trained"
+    assert "broken on purpose" in row["seeds"][0]["note"]
+
+
+def test_results_of_an_evaluation_are_not_taken_for_a_table(dim):
+    dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE")
+    (dim.results / "mine.json").write_text(json.dumps({"schema_version": 1, "identity": {}, "results": {}}))
+    assert [found["experiment"] for found in read_all(dim.results)] == ["table1"]
 
 
 def test_a_changed_config_makes_a_row_stale_until_it_is_trained_anew(dim):
@@ -194,7 +216,7 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
     ("arguments", "message"),
     [
         (["--rows", "DIM(X)*"], "no row matches 'DIM"),
-        (["--seeds", "0"], "at least one"),
+        (["--seeds", "0"], "seeds is 0: it must be at least 1"),
         (["--data", "mnist"], "no row of table1 has a config for mnist"),
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dim.data.progress import progress_bar
 from dim.errors import UserError
 from dim.files import locked
+from dim.progress import progress_bar
 
 LOCK_SECONDS = 4 * 3600.0  # for another process's download of the same file
 TIMEOUT = 30.0  # seconds without a byte after which a source has failed

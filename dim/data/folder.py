@@ -15,8 +15,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from dim.data import cache
 from dim.data.dataset import Dataset, Split
-from dim.data.progress import progress_bar
 from dim.errors import UserError
+from dim.progress import progress_bar
 
 _FORMAT = 1  # of the cache: to be raised when decoding changes
 _BLOCK = 64  # images a thread decodes before the progress bar moves

@@ -15,10 +15,10 @@ from dim.evaluation.knn import knn
 from dim.evaluation.linear import linear
 from dim.evaluation.mlp import mlp
 from dim.evaluation.ndm import ndm
-from dim.evaluation.progress import Report
 from dim.evaluation.settings import Protocol
 from dim.evaluation.spectrum import spectrum
 from dim.evaluation.svm import svm
+from dim.progress import Report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Task:
 
     Attributes:
         train, test: layer -> (N, D) float32.
-        folder: where pictures go.
+        pictures: what paths of pictures begin with; None for a task that draws none.
     """
 
     train: Mapping[str, Tensor]
@@ -36,7 +36,7 @@ class Task:
     test_split: Split
     protocol: Protocol
     seed: int
-    folder: Path
+    pictures: str | None
     progress: Report
 
     def layers(self, names: Iterable[str]) -> "Task":
@@ -50,6 +50,10 @@ class Task:
         """Progress with the layer's name in it."""
         return lambda what, done: self.progress(f"{what} ({layer})", done)
 
+    def picture(self, name: str) -> Path | None:
+        """Where a picture goes, or None."""
+        return None if self.pictures is None else Path(self.pictures + name)
+
     def rows(self, layer: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Training features and labels, test features and labels."""
         return self.train[layer], self.train_split.labels, self.test[layer], self.test_split.labels
@@ -60,7 +64,8 @@ LayerResults = dict[str, dict[str, Any]]
 
 def _mlp(task: Task) -> LayerResults:
     probe = dataclasses.replace(task.protocol.mlp, seed=task.seed)
-    return mlp(task.train, task.train_split.labels, task.test, task.test_split.labels, probe, task.progress)
+    report = task.report(", ".join(task.train))
+    return mlp(task.train, task.train_split.labels, task.test, task.test_split.labels, probe, report)
 
 
 def _svm(task: Task) -> LayerResults:
@@ -103,7 +108,7 @@ def _decoder(task: Task) -> LayerResults:
             task.test[layer],
             images[1],
             training=dataclasses.replace(task.protocol.decoder, seed=task.seed),
-            picture=task.folder / f"reconstructions-{layer}.png",
+            picture=task.picture(f"reconstructions-{layer}.png"),
             progress=task.progress,
         )
         for layer in task.train
@@ -117,8 +122,8 @@ def _mine(task: Task) -> LayerResults:
     for layer in task.train:
         found = information(images[0], task.train[layer], images[1], task.test[layer], training, task.progress)
         curves = {"held-out pairs": (found["history"], "estimate"), "training batches": (found["history"], "train")}
-        figure = plots.convergence(f"MINE of images and {layer}", curves, found["ceiling"])
-        plots.save(figure, task.folder / f"mine-{layer}")
+        if place := task.picture(f"mine-{layer}"):
+            plots.save(plots.convergence(f"MINE of images and {layer}", curves, found["ceiling"]), place)
         results[layer] = found
     return results
 
@@ -135,7 +140,8 @@ def _ndm(task: Task) -> LayerResults:
             "training batches": (plain["history"], "train"),
             "held-out, with a sigmoid": (squashed["history"], "estimate"),
         }
-        plots.save(plots.convergence(f"NDM of {layer}", curves, plain["ceiling"]), task.folder / f"ndm-{layer}")
+        if place := task.picture(f"ndm-{layer}"):
+            plots.save(plots.convergence(f"NDM of {layer}", curves, plain["ceiling"]), place)
         results[layer] = {**plain, "sigmoid": squashed}
     return results
 

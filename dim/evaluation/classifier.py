@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dim.evaluation.features import percent, split
 from dim.evaluation.newton import Rows
-from dim.evaluation.progress import Report
+from dim.progress import Report
 
 
 @dataclass(frozen=True)

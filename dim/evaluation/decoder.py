@@ -12,10 +12,10 @@ from torch.nn import functional
 from dim.data.dataset import spread
 from dim.errors import UserError
 from dim.evaluation.features import evaluating, scaled
-from dim.evaluation.progress import Report, silent
 from dim.evaluation.ssim import ms_ssim, settings, ssim, ssim_authors
 from dim.files import replacing
 from dim.networks.decoders import PROBE_WIDTHS, Decoder
+from dim.progress import Report, silent
 
 EVALUATION_ROWS = 500
 

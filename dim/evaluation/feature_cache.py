@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dim.evaluation.features import encode
-from dim.evaluation.progress import Report, silent
 from dim.files import replacing
+from dim.progress import Report, silent
 from dim.version import __version__
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dim.data.loader import normalise
 from dim.errors import UserError
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dim.evaluation.progress import Report
 from dim.mine import MINE
 from dim.objectives import ObjectiveName
+from dim.progress import Report
 
 
 @dataclass(frozen=True)

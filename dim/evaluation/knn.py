@@ -10,7 +10,7 @@ from torch.nn import functional
 from dim.errors import UserError
 from dim.evaluation.features import check_features, percent
 from dim.evaluation.newton import exact_products
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 
 
 def knn(

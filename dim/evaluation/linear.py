@@ -12,7 +12,7 @@ from dim.errors import UserError
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import Standardiser, check_features, percent
 from dim.evaluation.newton import Rows, exact_products, line_search, newton_direction
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 
 TOLERANCE = 1e-5
 

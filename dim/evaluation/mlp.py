@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dim.errors import UserError
 from dim.evaluation.features import Standardiser, check_features, percent, split
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 
 EVALUATION_ROWS = 4096
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dim.errors import UserError
 from dim.evaluation.features import Standardiser, evaluating
-from dim.evaluation.progress import Report, silent
 from dim.networks.discriminators import CodeDiscriminator
 from dim.objectives import OBJECTIVES, dv
+from dim.progress import Report, silent
 
 SHUFFLES = 10
 """Shuffled copies of the held-out codes; more make the second term of the bound more exact."""

@@ -255,6 +255,7 @@ def line_search(
         slope, bend = slopes(t)
         low, high = torch.where(slope < 0, t, low), torch.where(slope < 0, high, t)
         step = t - slope / bend.clamp(min=1e-300)
-        inside = (step > low) & (step < high)
+        # At the minimum rounding decides the slope's sign, and a step of nothing lies in no bracket.
+        inside = (step > low) & (step < high) | ((step - t).abs() <= 1e-9 * t)
         t = torch.where(inside, step, torch.where(high.isinf(), 2 * t, (low + high) / 2))
     return t

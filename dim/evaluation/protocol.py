@@ -14,8 +14,8 @@ from dim.data.dataset import Dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Evaluation, Task
 from dim.evaluation.feature_cache import cached
-from dim.evaluation.progress import Report, silent
 from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName
+from dim.progress import Report, silent
 from dim.results import IdentifiedFile
 
 __all__ = [
@@ -100,6 +100,23 @@ class ResultFile(IdentifiedFile):
             times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
 
 
+def suiting(only: Sequence[str], layers: Sequence[str]) -> dict[str, list[str]]:
+    """Each evaluation in `only` with those of `layers` that it is of.
+
+    Raises:
+        UserError: for an evaluation that does not exist or is of none of `layers`.
+    """
+    found = {}
+    for name in only:
+        if name not in EVALUATIONS:
+            raise UserError(f"there is no evaluation '{name}': choose from {', '.join(EVALUATIONS)}")
+        suited = EVALUATIONS[name].layers
+        found[name] = [layer for layer in layers if suited is None or layer in suited]
+        if suited is not None and not found[name]:
+            raise UserError(f"{name} is of {', '.join(suited)} alone: ask for that layer, or leave {name} out")
+    return found
+
+
 def evaluate(
     encoder: nn.Module,
     dataset: Dataset,
@@ -111,39 +128,45 @@ def evaluate(
     device: torch.device,
     progress: Report = silent,
     cache: Path | None = None,
-) -> Results:
+) -> list[str]:
     """Runs what `file` does not hold yet: each evaluation in `only` on each of `layers`, once for each seed.
 
     Args:
         cache: folder that keeps features, see `dim.evaluation.feature_cache`.
 
+    Returns:
+        What could not be done, and why: an evaluation that fails on a layer takes no other with it.
+
     Raises:
         UserError: for an evaluation or a layer that does not exist, or an evaluation that is of none of `layers`.
     """
-    for name in only:
-        if name not in EVALUATIONS:
-            raise UserError(f"there is no evaluation '{name}': choose from {', '.join(EVALUATIONS)}")
-    plan = {}
-    for name in only:
-        suited = EVALUATIONS[name].layers
-        if suited is not None and not set(suited) & set(layers):
-            raise UserError(f"{name} is of {', '.join(suited)} alone: ask for that layer, or leave {name} out")
-        plan[name] = file.missing(name, [layer for layer in layers if suited is None or layer in suited])
+    plan = {name: file.missing(name, its) for name, its in suiting(only, layers).items()}
     needed = [layer for layer in layers if any(layer in missing for missing in plan.values())]
     if not needed:
-        return file.results
+        return []
     began = time.monotonic()
-    splits = [split.to(device) for split in (dataset.train, dataset.test)]
-    train, test = (cached(encoder, split.images, needed, device, cache, progress) for split in splits)
+    train_split, test_split = dataset.train.to(device), dataset.test.to(device)
+    train, test = (
+        cached(encoder, split.images, needed, device, cache, progress) for split in (train_split, test_split)
+    )
     encoding = time.monotonic() - began
-    task = Task(train, test, splits[0], splits[1], protocol, 0, file.path.parent, progress)
-    for name, planned in plan.items():
-        if missing := file.missing(name, planned):  # another process may have been quicker
-            began = time.monotonic()
-            own = seeds if EVALUATIONS[name].seeded(protocol) else seeds[:1]
-            runs = [EVALUATIONS[name].run(dataclasses.replace(task.layers(missing), seed=seed)) for seed in own]
-            results = {layer: combine([run[layer] for run in runs]) for layer in missing}
-            file.add(name, results, time.monotonic() - began)
+    # Pictures of the usual file have plain names, others its name before theirs.
+    stem = "" if file.path.stem == "evaluation" else f"{file.path.stem}-"
+    task = Task(train, test, train_split, test_split, protocol, seeds[0], f"{file.path.parent}/{stem}", progress)
+    failed = []
+    for name, layer in ((name, layer) for name, planned in plan.items() for layer in planned):
+        if not file.missing(name, [layer]):
+            continue  # another process was quicker
+        began = time.monotonic()
+        own = seeds if EVALUATIONS[name].seeded(protocol) else seeds[:1]
+        first = task.layers([layer])
+        others = (dataclasses.replace(first, seed=seed, pictures=None) for seed in own[1:])
+        try:
+            result = combine([EVALUATIONS[name].run(each)[layer] for each in (first, *others)])
+        except UserError as error:
+            failed.append(f"{name} of {layer}: {error}")
+        else:
+            file.add(name, {layer: result}, time.monotonic() - began)
     with file.updating():
         file.content["wall_time"]["encoding"] = round(encoding, 1)
-    return file.results
+    return failed

@@ -13,7 +13,7 @@ from dim.evaluation.features import Standardiser, check_features, percent, split
 from dim.evaluation.hinge import minimise_hinge
 from dim.evaluation.margins import SquaredHinge
 from dim.evaluation.newton import Rows, exact_products, minimise
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 
 Loss = Literal["squared_hinge", "hinge"]
 TOLERANCE = {"squared_hinge": 1e-5, "hinge": 1e-3}

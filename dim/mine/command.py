@@ -19,7 +19,7 @@ The experiments of MINE (Belghazi et al., ICML 2018).
 experiments:
 {chr(10).join(f"  {name:13} {text}" for name, text in EXPERIMENTS.items())}
 
-dim mine EXPERIMENT --help tells all about one. Tables, results and plots go to results/mine; run again, an experiment
+dim mine EXPERIMENT --help lists its options. Tables, results and plots go to results/mine; run again, an experiment
 does only what is missing there.
 """
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from dim.errors import UserError
-from dim.evaluation.progress import Report, bars, silent
 from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
 from dim.mine.networks import CriticName, perceptron, statistics_network
-from dim.objectives import CONTRASTING, OBJECTIVES, Objective, ObjectiveName
+from dim.objectives import OBJECTIVES, Objective, ObjectiveName
+from dim.progress import Report, bars, silent
 
 NATS_PER_BIT = math.log(2)
 HELD_OUT_NEGATIVES = {"concat": 10, "separable": 500}
@@ -190,7 +190,7 @@ class MINE:
         for name in (self.bound, self.report):
             if name is not None and name not in OBJECTIVES:
                 raise UserError(f"mine: there is no objective '{name}': choose from {', '.join(OBJECTIVES)}")
-        if self.report is not None and OBJECTIVES[self.report]._estimate is None:
+        if self.report is not None and not OBJECTIVES[self.report].has_estimate:
             raise UserError(f"mine: '{self.report}' has no estimate to report")
         if self.bound in training.FREE and self._reporter.name in training.FELT:
             raise UserError(
@@ -209,18 +209,21 @@ class MINE:
             raise UserError("mine: held_out and validation are shares between 0 and 1")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
-        fewest = 2 if "interpolated" in (self.bound, self._reporter.name) else 1
-        if self.negatives is not None and self.negatives < fewest:
-            raise UserError(f"mine: negatives is {self.negatives}: {self.bound} needs at least {fewest}")
+        if self.negatives is not None and self.negatives < self._fewest:
+            raise UserError(f"mine: negatives is {self.negatives}: {self.bound} needs at least {self._fewest}")
 
     @property
     def _reporter(self) -> Objective:
         own = OBJECTIVES[self.bound]
-        return OBJECTIVES[self.report or (self.bound if own._estimate else "dv")]
+        return OBJECTIVES[self.report or (self.bound if own.has_estimate else "dv")]
 
     @property
     def _contrasting(self) -> bool:
-        return self.bound in CONTRASTING or self._reporter.name in CONTRASTING
+        return OBJECTIVES[self.bound].contrasting or self._reporter.contrasting
+
+    @property
+    def _fewest(self) -> int:
+        return max(OBJECTIVES[self.bound].fewest_negatives, self._reporter.fewest_negatives)
 
     def _build(self, x: Tensor, z: Tensor) -> training.Critic:
         """A critic for pairs of which x and z are known, the same for the same seed."""
@@ -259,9 +262,9 @@ class MINE:
         critic = self._build(*known)
         batch = min(self.batch_size, len(known[0]))
         negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
-        if "interpolated" in (self.bound, self._reporter.name) and min(negatives, held) < 2:
+        if (found := min(negatives, held)) < self._fewest:
             raise UserError(
-                f"mine: interpolated needs at least 2 negatives, here are {min(negatives, held)}: give a larger "
+                f"mine: {self.bound} needs at least {self._fewest} negatives, here are {found}: give a larger "
                 "batch_size or more pairs"
             )
         trainer = training.Trainer(critic, OBJECTIVES[self.bound], self.learning_rate, steps, negatives)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dim.evaluation.progress import Report, silent
+from dim.progress import Report, silent
 from dim.provenance import versions
 from dim.results import IdentifiedFile, write_csv
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from dim import adversarial
 from dim.adversarial import Prior
 from dim.data.loader import Batch
+from dim.errors import at_least
 from dim.models.autoencoder import squared_error
 from dim.models.base import Model, Step
 from dim.networks.decoders import Decoder
@@ -32,15 +33,16 @@ class AdversarialAutoencoder(Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        at_least(0, adversarial_weight=adversarial_weight, gradient_penalty=gradient_penalty)
         self.decoder = Decoder(self.code_size, self.encoder.image_size)
         self.decoder.to(memory_format=torch.channels_last)
         self.discriminator = CodeDiscriminator(self.code_size, (200, 200))
 
     def losses(self, batch: Batch) -> Step:
         y = self.encoder(batch.images)["y"]
-        losses, metrics = adversarial.match_prior(
-            self.discriminator, jsd, self.hparams["prior"], self._samples(len(y)), y, self.hparams["gradient_penalty"]
-        )
+        prior, penalty = self.hparams["prior"], self.hparams["gradient_penalty"]
+        real = self.prior_samples(prior, len(y))
+        losses, metrics = adversarial.match_prior(self.discriminator, jsd, prior, real, y, penalty)
         losses["prior"] = self.hparams["adversarial_weight"] * losses["prior"]
         losses["reconstruction"] = squared_error(self.decoder(self._decodable(y)), batch.images)
         return Step(losses, metrics)
@@ -49,10 +51,7 @@ class AdversarialAutoencoder(Model):
         # The decoder sees codes where the prior lives, so that it can decode the prior's samples.
         return adversarial.to_prior_domain(self.hparams["prior"], y)
 
-    def _samples(self, rows: int) -> Tensor:
-        return self.random(lambda n, g: adversarial.sample_prior(self.hparams["prior"], n, self.code_size, g), rows)
-
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
         reconstructions = self.decoder(self._decodable(self.encoder(images)["y"]))
-        samples = self.decoder(self._samples(len(images)))
+        samples = self.decoder(self.prior_samples(self.hparams["prior"], len(images)))
         return {"images": images, "reconstructions": reconstructions, "samples": samples}

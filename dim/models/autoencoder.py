@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dim.data.loader import Batch
-from dim.errors import UserError
+from dim.errors import at_least
 from dim.models.base import Model, Step
 from dim.networks.decoders import Decoder
 
@@ -23,11 +23,6 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(1).mean()
 
 
-def latent_noise(rows: int, code_size: int, generator: torch.Generator) -> Tensor:
-    """Standard normal (rows, code_size)."""
-    return torch.randn(rows, code_size, generator=generator)
-
-
 class Autoencoder(Model):
     """Squared error, plus kl_weight times the KL divergence of the code to N(0, I); Y is the mean.
 
@@ -39,8 +34,7 @@ class Autoencoder(Model):
 
     def __init__(self, kl_weight: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if kl_weight < 0:
-            raise UserError(f"kl_weight is {kl_weight}: it must be 0 (AE) or positive (1 for the VAE)")
+        at_least(0, kl_weight=kl_weight)
         self.decoder = Decoder(self.code_size, self.encoder.image_size)
         self.decoder.to(memory_format=torch.channels_last)
         if kl_weight:
@@ -52,7 +46,7 @@ class Autoencoder(Model):
         if self.hparams["kl_weight"]:
             log_variance = self.log_variance(outputs["fc"])
             losses["kl"] = self.hparams["kl_weight"] * kl_to_standard_normal(code, log_variance)
-            noise = self.random(lambda rows, g: latent_noise(rows, self.code_size, g), len(code))
+            noise = self.prior_samples("gaussian", len(code))
             code = code + (0.5 * log_variance).exp() * noise
         losses["reconstruction"] = squared_error(self.decoder(code), batch.images)
         return Step(losses, {})
@@ -60,6 +54,5 @@ class Autoencoder(Model):
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
         grids = {"images": images, "reconstructions": self.decoder(self.encoder(images)["y"])}
         if self.hparams["kl_weight"]:
-            noise = self.random(lambda rows, g: latent_noise(rows, self.code_size, g), len(images))
-            grids["samples"] = self.decoder(noise)
+            grids["samples"] = self.decoder(self.prior_samples("gaussian", len(images)))
         return grids

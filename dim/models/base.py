@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from dim import distributed
+from dim.adversarial import Prior, sample_prior
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
 from dim.devices import to_device, waits
@@ -33,6 +34,10 @@ class Step(NamedTuple):
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor]
+
+
+def _say(text: str) -> None:
+    print(f"dim: {text}", file=sys.stderr)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -97,6 +102,7 @@ class Model(pl.LightningModule):
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
         self._unchecked: list[tuple[int, Tensor]] = []
+        self._planned_steps: float | None = None
         if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
@@ -106,6 +112,9 @@ class Model(pl.LightningModule):
         Raises:
             UserError: they will not.
         """
+        together = processes if self.hparams["union_statistics"] else 1
+        if batch_size * together < 2:
+            raise UserError("batch norm needs more than one image in a batch: raise --data.batch_size")
 
     def losses(self, batch: Batch) -> Step:
         """The losses of one batch; called in training and in validation."""
@@ -154,6 +163,10 @@ class Model(pl.LightningModule):
         start = distributed.rank() * rows
         drawn = to_device(drawn[start : start + rows], self.device)
         return drawn.to(next(self.parameters()).dtype) if drawn.is_floating_point() else drawn
+
+    def prior_samples(self, prior: Prior, rows: int) -> Tensor:
+        """(rows, Y) samples of the prior on this model's device, drawn as by `random`."""
+        return self.random(lambda n, generator: sample_prior(prior, n, self.code_size, generator), rows)
 
     def reseed(self, epoch: int, batch: int) -> None:
         """Makes all randomness of a step a function of seed, epoch and batch: a resumed run repeats it exactly."""
@@ -256,21 +269,51 @@ class Model(pl.LightningModule):
             UserError: a loss was not finite, or the last step has made a weight so.
         """
         self.stop_if_not_finite()
+        if isinstance(datamodule := getattr(self.trainer, "datamodule", None), ImageData):
+            checkpoint["data_fingerprint"] = datamodule.dataset.fingerprint
+            checkpoint["planned_steps"] = self.trainer.estimated_stepping_batches
         for name, weight in checkpoint.get("state_dict", {}).items():
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise UserError(
                     f"the last step made {name} not finite: checkpoints from before are intact; lower the learning rate"
                 )
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to train on with other images than before.
+
+        Raises:
+            UserError: the data set is another one.
+        """
+        self._planned_steps = checkpoint.get("planned_steps")
+        datamodule = getattr(self._trainer, "datamodule", None)
+        if not self._resumes() or not isinstance(datamodule, ImageData):
+            return
+        now = datamodule.dataset.fingerprint
+        if checkpoint.get("data_fingerprint", now) != now:
+            raise UserError(
+                "the checkpoint was trained on other images than these: give the data that it had, or begin a new run"
+            )
+
+    def _resumes(self) -> bool:
+        """Whether a checkpoint that is loaded is trained on."""
+        return self._trainer is not None and bool(self._trainer.training)
+
     def on_train_start(self) -> None:
-        if not (warmup := self.hparams["warmup_steps"]):
+        warmup, cosine = self.hparams["warmup_steps"], self.hparams["schedule"] == "cosine"
+        if not (warmup or cosine) or not self.trainer.is_global_zero:
             return
         steps = self.trainer.estimated_stepping_batches
-        if warmup >= steps and self.trainer.is_global_zero:
-            print(
-                f"dim: warm-up takes {warmup} steps and the run has {steps:.0f}: the learning rate ends at "
-                f"{steps / warmup:.2g} of what was asked for; lower --model.warmup_steps or train longer",
-                file=sys.stderr,
+        if warmup >= steps:
+            _say(
+                f"warm-up takes {warmup} steps and the run has {steps:.0f}: the learning rate ends at "
+                f"{steps / warmup:.2g} of what was asked for; lower --model.warmup_steps or train longer"
+            )
+        elif cosine and steps == math.inf:
+            _say("a run without a number of epochs or steps has no cosine: the learning rate stays where it is")
+        elif cosine and self._planned_steps not in (None, steps):
+            _say(
+                f"the cosine was planned for {self._planned_steps} steps and is now for {steps:.0f}: the learning rate "
+                f"goes on at {self._rate(self.trainer.global_step):.2g} of the highest"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

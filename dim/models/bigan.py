@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dim import adversarial
 from dim.data.loader import Batch
-from dim.models.autoencoder import latent_noise
+from dim.errors import at_least
 from dim.models.base import Model, Step
 from dim.networks.decoders import Decoder
 from dim.networks.discriminators import JointDiscriminator
@@ -23,13 +23,14 @@ class BiGAN(Model):
 
     def __init__(self, gradient_penalty: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        at_least(0, gradient_penalty=gradient_penalty)
         self.generator = Decoder(self.code_size, self.encoder.image_size)
         self.generator.to(memory_format=torch.channels_last)
         self.discriminator = JointDiscriminator(self.encoder.image_size, self.code_size)
         self.discriminator.to(memory_format=torch.channels_last)
 
     def losses(self, batch: Batch) -> Step:
-        z = self._noise(len(batch.images))
+        z = self.prior_samples("gaussian", len(batch.images))
         encoded = batch.images, self.encoder(batch.images)["y"]
         generated = self.generator(z), z
         judge = adversarial.frozen(self.discriminator)
@@ -44,10 +45,7 @@ class BiGAN(Model):
         accuracy = adversarial.accuracy(real, fake)
         return Step({**fooled, "discriminator": resisted}, {"discriminator_accuracy": accuracy})
 
-    def _noise(self, rows: int) -> Tensor:
-        return self.random(lambda n, g: latent_noise(n, self.code_size, g), rows)
-
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
         reconstructions = self.generator(self.encoder(images)["y"])
-        samples = self.generator(self._noise(len(images)))
+        samples = self.generator(self.prior_samples("gaussian", len(images)))
         return {"images": images, "reconstructions": reconstructions, "samples": samples}

@@ -91,15 +91,13 @@ class DeepInfoMax(Model):
         at_least(1, units=units, width=width)
         if not (alpha or beta):
             raise UserError("alpha and beta are both 0: Deep InfoMax needs a global or a local objective")
-        for option, weight in {"alpha": alpha, "beta": beta, "gamma": gamma, "penalty": gradient_penalty}.items():
-            if weight < 0:
-                raise UserError(f"{option} is {weight}: weights are 0 or positive, adversaries get their sign here")
+        at_least(0, alpha=alpha, beta=beta, gamma=gamma, gradient_penalty=gradient_penalty)
         if views and (occlusion or coordinates != "none"):
             raise UserError("views with occlusion or coordinates is not defined: positions of two views differ")
         if score_spread is not None and not score_spread > 0:
             raise UserError(f"score_spread is {score_spread}: it must be positive")
         used = [name for name, weight in ((global_objective, alpha), (local_objective, beta)) if weight]
-        fewest = 2 if "interpolated" in used else 1
+        fewest = max(OBJECTIVES[name].fewest_negatives for name in used)
         if negatives is not None and negatives < fewest:
             raise UserError(f"negatives is {negatives}: {', '.join(used)} needs at least {fewest}")
         self.weights = {"global": alpha, "local": beta}
@@ -130,9 +128,11 @@ class DeepInfoMax(Model):
             self.discriminator = CodeDiscriminator(code_size)
 
     def check(self, batch_size: int, processes: int) -> None:
+        super().check(batch_size, processes)
         images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
-        globally = self.hparams["global_objective"] if self.hparams["alpha"] else None
-        needed = self.hparams["negatives"] or (2 if globally == "interpolated" else 1)
+        # A global critic has one negative for each other image.
+        needed = self.hparams["negatives"]
+        needed = needed or (self.objectives["global"].fewest_negatives if self.hparams["alpha"] else 1)
         if images <= needed:
             raise UserError(
                 f"{needed} negatives for each positive need more images than {images} in a batch: raise "
@@ -202,7 +202,7 @@ class DeepInfoMax(Model):
 
     def _add_prior(self, step: Step, y: Tensor) -> None:
         prior, codes = self.hparams["prior"], code_vectors(y).flatten(0, 1)
-        real = self.random(lambda rows, g: adversarial.sample_prior(prior, rows, self.code_size, g), len(codes))
+        real = self.prior_samples(prior, len(codes))
         penalty = self.hparams["gradient_penalty"]
         losses, metrics = adversarial.match_prior(self.discriminator, self.prior_objective, prior, real, codes, penalty)
         losses["prior"] = self.hparams["gamma"] * losses["prior"]

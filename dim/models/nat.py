@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from dim import adversarial, distributed
 from dim.data.loader import Batch
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.models.base import Model, Step
 
 
@@ -39,8 +39,7 @@ class NoiseAsTargets(Model):
 
     def __init__(self, period: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if period < 1:
-            raise UserError(f"period is {period}: it must be 1 (every epoch) or more")
+        at_least(1, period=period)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -52,6 +51,17 @@ class NoiseAsTargets(Model):
         targets = adversarial.sample_prior("sphere", images, self.code_size, torch.Generator().manual_seed(0))
         self.register_buffer("targets", targets)
         self.register_buffer("assignment", torch.arange(images))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        saved = len(checkpoint["state_dict"]["targets"])
+        if self._resumes() and saved != len(self.targets):
+            raise UserError(
+                f"the checkpoint has targets for {saved} training images, here are {len(self.targets)}: train on with "
+                "the data and data.validation that it had"
+            )
+        if saved != len(getattr(self, "targets", ())):
+            self.make_targets(saved)  # wherever it is evaluated, the targets are those of its training
 
     def losses(self, batch: Batch) -> Step:
         codes = normalize(self.encoder(batch.images)["y"])

@@ -55,7 +55,8 @@ class Supervised(Model):
         self.eval()
         with torch.inference_mode():
             for batch in datamodule.predict_dataloader():
-                hits = self.logits(batch.images).argmax(1) == batch.labels
+                images = batch.images.to(self.classifier.weight.dtype)  # precision bf16-true, 64-true
+                hits = self.logits(images).argmax(1) == batch.labels
                 right += torch.stack([hits.sum(), torch.full_like(hits.sum(), len(hits))])
         self.train()
         right = distributed.total(right)

@@ -20,7 +20,7 @@ END = "<!-- end of released encoders -->"
 PAPER_EPOCHS = 1000
 TOLD = ("loss", "standardised", "run_fraction", "neighbours", "temperature")
 """Settings that no protocol holds, since they are an evaluation's own, but its results tell."""
-CHOSEN = ("dropout", "weight_decay")
+CHOSEN = ("cost", "dropout", "weight_decay")
 """Settings that a protocol may leave to be chosen for each layer; results then tell."""
 
 
@@ -31,10 +31,11 @@ def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
         content = read_evaluation(path)
         if content is None or content["identity"]["checkpoint_sha256"] != sha256:
             continue
-        config = (content.get("name") or "").partition("/")[0]
-        rows = tables.rows(content["results"], content["identity"]["data"]["source"], config)
+        source = content["identity"]["data"]["source"]
+        rows = tables.rows(content["results"], source, tables.published_config(content))
         kept = {name: content[name] for name in ("identity", "wall_time", "provenance")}
-        found.append({**kept, "settings": _settings(content), "rows": rows})
+        short = tables.unconverged(content["results"])
+        found.append({**kept, "settings": _settings(content), "rows": rows, "unconverged": short})
     order = list(PROTOCOLS)
     return sorted(found, key=lambda one: order.index(one["identity"]["protocol"]["name"]))
 
@@ -45,7 +46,8 @@ def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, layers in content["results"].items():
         metrics = next(iter(layers.values()))
         settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
-        for key in (key for key in CHOSEN if key in metrics):
+        chosen = (key for key in CHOSEN if key in metrics and (key != "cost" or metrics["validation_accuracies"]))
+        for key in chosen:
             settings[f"chosen {key}"] = ", ".join(
                 f"{layer} {layers[layer][key]}" for layer in LAYERS if layer in layers
             )
@@ -193,6 +195,7 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
             f"Of {of}, on the test split.{published} `{command}`; commit {', '.join(commits)}; {times} on {devices}.\n",
             _table(["", *layers], lines),
             *settings,
+            *(f"* not converged: {line}" for line in one["unconverged"]),
             "",
         ]
     )

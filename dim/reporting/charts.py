@@ -13,7 +13,6 @@ from dim.reporting.views import DATA
 
 COLOURS = {"DIM(L": "#0072b2", "DIM": "#d55e00", "Fully": "#000000"}
 OTHERS = "#7f7f7f"
-LAYER_MARKERS = {"conv": "s", "fc": "^", "y": "o"}
 MLP, SVM = "mlp/accuracy_last_k", "svm/accuracy"
 
 

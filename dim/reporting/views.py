@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dim.reproduction import tables
-from dim.reproduction.published import note
+from dim.reproduction.published import note, number
 from dim.reproduction.results import row_state
 
 TITLES = {
@@ -116,8 +116,7 @@ def view(content: dict[str, Any]) -> View:
 
 
 def _cell(row: dict[str, Any], column: str) -> Cell:
-    ours, paper = row["ours"].get(column, {}), row["published"].get(column)
-    mean, deviation = paper if isinstance(paper, list) else (paper, None)
+    ours, (mean, deviation) = row["ours"].get(column, {}), number(row["published"].get(column))
     value, full = ours.get("mean"), FULL_COLOUR.get(column, ACCURACY_COLOUR)
     shade = None if None in (mean, value, full) else max(-1.0, min(1.0, (value - mean) / full))
     return Cell(value, ours.get("std"), mean, deviation, shade, ours.get("over", ""))

@@ -14,6 +14,12 @@ def published() -> dict[str, Any]:
     return json.loads(resources.files("dim.reproduction").joinpath("published.json").read_text("utf-8"))
 
 
+def number(value: Any) -> tuple[float | None, float | None]:
+    """A published cell's mean and deviation, each None where it was not published."""
+    mean, deviation = value if isinstance(value, list) else (value, None)
+    return mean, deviation
+
+
 def note(table: str, data: str) -> str:
     """What a reader must know of the published numbers; empty where there is nothing, or no such table."""
     found = published().get(table, {})

@@ -14,8 +14,9 @@ from dim.evaluation.protocol import PROTOCOLS, Results
 from dim.files import sha256, write_json
 from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName
+from dim.reproduction.published import number
 from dim.reproduction.rows import ExperimentName, Row
-from dim.reproduction.runs import CONFIG, Run, State, read_evaluation, read_record, state
+from dim.reproduction.runs import CONFIG, Run, State, belongs, read_evaluation, read_record, state
 from dim.results import write_csv
 
 VERSION = 1
@@ -83,17 +84,17 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
 
 def _seed(run: Run) -> dict[str, Any]:
     found = state(run)
-    entry: dict[str, Any] = {
-        "seed": run.seed,
-        "state": found.stage,
-        "note": "" if found.stage == "done" else describe(found),
-    }
-    if found.stage != "done":
-        return {**entry, "cells": {}}
-    evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
-    assert evaluation is not None
-    assert record is not None
-    return {**entry, "cells": _cells(evaluation["results"]), "provenance": _provenance(run, record, evaluation)}
+    entry: dict[str, Any] = {"seed": run.seed, "state": found.stage}
+    if found.stage in ("trained", "done"):
+        evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
+        assert record is not None
+        if evaluation is not None and belongs(run, evaluation["identity"], record) and evaluation["results"]:
+            notes = tables.unconverged(evaluation["results"])
+            if found.stage == "trained":
+                notes.insert(0, describe(found).replace("not evaluated yet", "partly evaluated"))
+            cells, made = _cells(evaluation["results"]), _provenance(run, record, evaluation)
+            return {**entry, "note": "; ".join(notes), "cells": cells, "provenance": made}
+    return {**entry, "note": describe(found), "cells": {}}
 
 
 def _cells(results: Results) -> dict[str, dict[str, float]]:
@@ -155,9 +156,8 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     lines = []
     for row in content["rows"]:
         for column in tables.columns(content["experiment"], row["config"]):
-            ours, paper = row["ours"].get(column, {}), row["published"].get(column)
-            mean, deviation = paper if isinstance(paper, list) else (paper, None)
-            value = ours.get("mean")
+            ours = row["ours"].get(column, {})
+            value, (mean, deviation) = ours.get("mean"), number(row["published"].get(column))
             if value is None and column in tables.OURS.get(content["experiment"], {}):
                 continue
             lines.append(
@@ -219,7 +219,7 @@ def write(content: dict[str, Any], folder: Path) -> Path:
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
-    """All files of results in a folder, in the order of their names.
+    """All files of results in a folder, in the order of their names; those of `dim evaluate` are passed over.
 
     Raises:
         UserError: one is damaged or of another version.
@@ -228,6 +228,8 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text("utf-8"))
+            if "identity" in content and "experiment" not in content:
+                continue  # of dim evaluate
             if content["schema_version"] != VERSION:
                 raise UserError(f"{path} has schema {content['schema_version']}: run dim reproduce again")
             content["rows"], content["experiment"]

@@ -10,7 +10,6 @@ from dim.errors import UserError
 from dim.reproduction.published import published
 
 ExperimentName = Literal["table1", "table4", "table5", "negatives", "weights"]
-DataName = Literal["cifar10", "cifar100", "digits"]
 
 
 @dataclass(frozen=True)

@@ -171,12 +171,13 @@ def missing_evaluations(run: Run, record: dict[str, Any]) -> list[tuple[str, str
     """(evaluation, layer) of what the results file lacks for this checkpoint, protocol and seed."""
     content = read_evaluation(run.folder / run.evaluating.file)
     needed = needed_evaluations(run)
-    if content is None or not _belongs(run, content["identity"], record):
+    if content is None or not belongs(run, content["identity"], record):
         return needed
     return [(name, layer) for name, layer in needed if layer not in content["results"].get(name, {})]
 
 
-def _belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
+def belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Whether results are of the run's last checkpoint, under its protocol and with its seed."""
     settings = dataclasses.asdict(PROTOCOLS[run.evaluating.protocol])
     protocol = json.loads(json.dumps({"name": run.evaluating.protocol, **settings}))
     return (

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dim.networks.encoders import LAYERS
-from dim.reproduction.published import TABLES, published, published_row
+from dim.reproduction.published import TABLES, number, published, published_row
 
 # evaluation, metric -> what the table calls it, and where the paper has it (table and column; {layer} is filled in).
 CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
@@ -106,7 +106,7 @@ def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]
                 continue
             ours, ours_std = measured(metrics, metric)
             for source, paper in _published(place, data, config, layer):
-                mean, deviation = paper if isinstance(paper, list) else (paper, None)
+                mean, deviation = number(paper)
                 table.append(
                     {
                         "evaluation": evaluation,
@@ -121,6 +121,28 @@ def rows(results: dict[str, Any], data: str, config: str) -> list[dict[str, Any]
                     }
                 )
     return sorted(table, key=lambda row: list(dict.fromkeys(r["label"] for r in table)).index(row["label"]))
+
+
+def published_config(content: dict[str, Any]) -> str:
+    """The config whose published row a results file of `dim evaluate` stands beside; empty where there is none.
+
+    That is what the run was named after (it may be named after more: CONFIG/seed0), where its encoder is evaluated on
+    the data that it was trained on.
+    """
+    source = content["identity"]["data"]["source"]
+    return (content.get("name") or "").partition("/")[0] if content.get("trained_on", source) == source else ""
+
+
+def unconverged(results: dict[str, Any]) -> list[str]:
+    """What solvers stopped short of, in words: the accuracy of weights off the minimum is not the method's."""
+    found = []
+    for evaluation, layers in results.items():
+        for layer, metrics in layers.items():
+            for name, part in ((evaluation, metrics), (f"{evaluation} on raw features", metrics.get("raw"))):
+                if part and part.get("converged") is False:
+                    gap = 100 * part["relative_gap"]
+                    found.append(f"{name}, {layer}: stopped up to {gap:.2g} % above its minimum")
+    return found
 
 
 def _published(place: tuple[str, str] | None, data: str, config: str, layer: str) -> list[tuple[str, Any]]:

@@ -8,8 +8,8 @@ from dim.evaluation.battery import EVALUATIONS, PROBES, Task
 from dim.evaluation.decoder import DecoderTraining
 from dim.evaluation.information import MINETraining
 from dim.evaluation.ndm import NDMTraining
-from dim.evaluation.progress import silent
 from dim.evaluation.settings import PROTOCOLS
+from dim.progress import silent
 
 SHORT = dataclasses.replace(
     PROTOCOLS["quick"],
@@ -29,7 +29,7 @@ def task(digits, tmp_path):
     train = Split(images(digits.train[:300]), digits.train_labels[:300])
     test = Split(images(digits.test[:200]), digits.test_labels[:200])
     features = {"y": digits.train[:300]}, {"y": digits.test[:200]}
-    return Task(*features, train, test, SHORT, 0, tmp_path, silent)
+    return Task(*features, train, test, SHORT, 0, f"{tmp_path}/", silent)
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -48,7 +48,9 @@ def test_raw_features_have_an_svm_of_their_own(task):
     assert svm["raw"]["accuracy"] > 80
 
 
-def test_estimators_draw_their_convergence(task):
+def test_estimators_draw_their_convergence(task, tmp_path):
     EVALUATIONS["mine"].run(task)
     EVALUATIONS["ndm"].run(task)
-    assert {path.name for path in task.folder.iterdir()} >= {"mine-y.png", "ndm-y.png"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"mine-y.png", "ndm-y.png"}
+    EVALUATIONS["ndm"].run(dataclasses.replace(task, pictures=f"{tmp_path}/evaluation-full-"))
+    assert (tmp_path / "evaluation-full-ndm-y.png").exists()

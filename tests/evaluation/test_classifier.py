@@ -4,7 +4,7 @@ import torch
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import split
 from dim.evaluation.newton import Rows
-from dim.evaluation.progress import silent
+from dim.progress import silent
 
 
 class Scripted(Problem):

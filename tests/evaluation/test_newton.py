@@ -59,6 +59,17 @@ def test_the_line_search_finds_the_minimum_of_convex_functions():
     torch.testing.assert_close(line_search(slopes, 3, centres), centres, atol=1e-4, rtol=1e-4)
 
 
+def test_the_line_search_stays_at_a_minimum_whose_slope_is_rounding():
+    at = []
+
+    def slopes(t):  # of (t - 1)^2 / 2, off by less than float64 tells
+        at.append(t)
+        return t - 1 - 1e-18, torch.ones_like(t)
+
+    assert line_search(slopes, 1, torch.ones(1, dtype=torch.float64)) == 1
+    assert all(t == 1 for t in at)
+
+
 def test_the_minimum_has_no_gradient_and_leaves_rows_of_no_cost_out(rows, extended):
     labels = torch.randint(K, (N,))
     signs = torch.where(labels == torch.arange(K)[:, None], 1.0, -1.0)

@@ -21,7 +21,8 @@ def setting():
 def run(setting, path, only, layers=("y",), identity=None, seeds=(0,)):
     encoder, dataset = setting
     file = ResultFile(Path(path), identity or {"checkpoint": "a"}, {})
-    return evaluate(encoder, dataset, file, PROTOCOLS["quick"], only, layers, seeds, torch.device("cpu"))
+    assert not evaluate(encoder, dataset, file, PROTOCOLS["quick"], only, layers, seeds, torch.device("cpu"))
+    return file.results
 
 
 def test_only_what_is_missing_is_run(setting, tmp_path, monkeypatch):

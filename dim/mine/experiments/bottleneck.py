@@ -22,9 +22,9 @@ from dim.data.dataset import Dataset, Split, split_validation
 from dim.data.sources import ROOT
 from dim.devices import choose_device
 from dim.errors import UserError
-from dim.evaluation.progress import Report, bars
 from dim.mine.compression import Settings, Variant, train
 from dim.mine.results import Cells
+from dim.progress import Report, bars
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 TITLES = {

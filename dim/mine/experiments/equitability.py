@@ -12,12 +12,11 @@ from rich.table import Table
 from dim import plots
 from dim.devices import choose_device
 from dim.errors import UserError
-from dim.evaluation.progress import Report, bars
 from dim.mine.experiments import measure
-from dim.mine.experiments.gaussians import NAMES, summary
-from dim.mine.experiments.measure import EstimatorName, Training
+from dim.mine.experiments.measure import NAMES, EstimatorName, Training
 from dim.mine.results import Cells, Setting
 from dim.mine.samplers import FUNCTIONS, Noisy
+from dim.progress import Report, bars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +88,8 @@ def equitability(
 
     with bars() as progress:
         rows = cells.run(settings, run, progress, "equitability")
-    found = _summary(rows)
+    entries = measure.summary(rows, "estimator", "function", "sigma")
+    found: Found = {(entry["estimator"], entry["function"], entry["sigma"]): entry for entry in entries}
     _print(found, chosen, levels)
     table = cells.write_csv(rows)
     picture = plots.save(_heat_map(found, chosen, levels), cells.path.with_suffix(".png"))
@@ -98,14 +98,6 @@ def equitability(
 
 Found = dict[tuple[str, str, float], dict[str, Any]]
 """(estimator, function, sigma) -> mean and deviation over seeds, and the truth."""
-
-
-def _summary(rows: Sequence[dict[str, Any]]) -> Found:
-    found: Found = {}
-    for estimator, function, sigma in dict.fromkeys((r["estimator"], r["function"], r["sigma"]) for r in rows):
-        group = [r for r in rows if (r["estimator"], r["function"], r["sigma"]) == (estimator, function, sigma)]
-        (found[estimator, function, sigma],) = summary([{**row, "rho": 0.0} for row in group])
-    return found
 
 
 def _print(found: Found, estimators: Sequence[str], sigma: Sequence[float]) -> None:

@@ -33,10 +33,10 @@ from scipy.ndimage import gaussian_filter
 from dim import plots
 from dim.devices import choose_device
 from dim.errors import UserError
-from dim.evaluation.progress import Report, bars
 from dim.mine.mixtures import RADII, Target, TargetName, coverage, target
 from dim.mine.players import Players, Settings, train
 from dim.mine.results import Cells
+from dim.progress import Report, bars
 
 TITLES = {"gan": "GAN", "gan+mine": "GAN + MINE"}
 MEASURED = 10_000

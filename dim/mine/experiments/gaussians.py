@@ -17,18 +17,17 @@ from rich.table import Table
 from dim import plots
 from dim.devices import choose_device
 from dim.errors import UserError
-from dim.evaluation.progress import Report, bars
 from dim.mine import MINE
 from dim.mine.estimator import DivergenceError
 from dim.mine.experiments import measure
-from dim.mine.experiments.measure import EstimatorName, Training
+from dim.mine.experiments.measure import NAMES, EstimatorName, Training
 from dim.mine.kraskov import kraskov
 from dim.mine.results import Cells, Setting
 from dim.mine.samplers import Correlated
+from dim.progress import Report, bars
 
 RHO = (-0.99, -0.9, -0.7, -0.62, -0.5, -0.3, -0.1, 0.0, 0.1, 0.3, 0.5, 0.62, 0.7, 0.9, 0.99)
 """The 0.62 is 0.48 nats a component: 4.9 nats for the paper's 20."""
-NAMES = {"dv": "MINE (dv)", "nwj": "MINE-f (nwj)", "jsd": "dv of a critic by jsd"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +128,7 @@ def gaussians(
     with bars() as progress:
         rows = cells.run(grid, run, progress, "gaussians")
         samples = cells.run(consistency, run, progress, "consistency")
-    _print(summary(rows), protocol)
+    _print(_summary(rows), protocol)
     table = cells.write_csv([*rows, *samples])
     pictures = [
         plots.save(_curves(rows, sizes), cells.path.with_name(f"{stem}-rho.png")),
@@ -168,37 +167,8 @@ def _from_sample(
     return measure.result(pair, mine.estimate_, mine.standard_error_)
 
 
-def tolerance(truth: float) -> float:
-    """How far an estimate may be from the truth to count as right: 5 %, or 0.1 nat."""
-    return max(0.05 * truth, 0.1)
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean, standard deviation over seeds and how many are right, for each size, correlation and estimator.
-
-    Seeds that diverged are in neither mean nor deviation, and counted.
-    """
-    groups: dict[tuple[int, float, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["size"], row["rho"], row["estimator"]), []).append(row)
-    found = []
-    for (size, rho, estimator), group in groups.items():
-        values = [row["estimate"] for row in group if "estimate" in row]
-        truth = group[0]["truth"]
-        found.append(
-            {
-                "size": size,
-                "rho": rho,
-                "estimator": estimator,
-                "truth": truth,
-                "mean": statistics.fmean(values) if values else math.nan,
-                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "right": sum(abs(value - truth) <= tolerance(truth) for value in values),
-                "seeds": len(group),
-                "diverged": len(group) - len(values),
-            }
-        )
-    return found
+def _summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return measure.summary(rows, "size", "rho", "estimator")
 
 
 def _print(found: Sequence[dict[str, Any]], protocol: str) -> None:
@@ -234,7 +204,7 @@ def _by_estimator(found: Sequence[dict[str, Any]], size: int, by: str) -> dict[s
 
 def _curves(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
     """Estimate against correlation, with a band of one deviation over seeds."""
-    found = summary(rows)
+    found = _summary(rows)
     figure, grid = plots.figure(1, len(sizes))
     for size, axes in zip(sizes, grid, strict=True):
         correlations = [entry["rho"] for entry in found if entry["size"] == size]
@@ -262,8 +232,8 @@ def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
 
     Their estimates with one seed have the same draws, so that they say nothing about the variance.
     """
-    found = summary([{**row, "rho": abs(row["rho"])} for row in rows])
-    signed = [entry for entry in summary(rows) if entry["seeds"] > 1]
+    found = _summary([{**row, "rho": abs(row["rho"])} for row in rows])
+    signed = [entry for entry in _summary(rows) if entry["seeds"] > 1]
     spread = bool(signed)
     figure, grid = plots.figure(2 if spread else 1, len(sizes))
     for column, size in enumerate(sizes):
@@ -278,7 +248,7 @@ def _bias(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
                 }
                 variance.plot(truths, [statistics.fmean(values) for values in variances.values()], marker=".")
         truths = sorted({e["truth"] for e in found if e["size"] == size})
-        limits = [tolerance(truth) for truth in truths]
+        limits = [measure.tolerance(truth) for truth in truths]
         bias.fill_between(truths, [-t for t in limits], limits, color="grey", alpha=0.2, label="5 % or 0.1 nat")
         bias.set_yscale("symlog", linthresh=0.1)
         bias.set(title=f"d = {size}", ylabel="bias [nats]", xlabel="truth [nats]")
@@ -299,7 +269,7 @@ def _consistency(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Any:
         counts = sorted({row["samples"] for row in mine})
         for name in dict.fromkeys(row["estimator"] for row in mine):
             entries = [
-                summary([row for row in mine if (row["samples"], row["estimator"]) == (n, name)])[0] for n in counts
+                _summary([row for row in mine if (row["samples"], row["estimator"]) == (n, name)])[0] for n in counts
             ]
             _band(axes, counts, entries, NAMES.get(name, name))
         axes.axhline(mine[0]["truth"], color="black", linewidth=1, label="truth")

@@ -2,23 +2,26 @@
 
 import dataclasses
 import math
+import statistics
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
-from dim.evaluation.progress import Report
 from dim.mine import MINE
 from dim.mine.estimator import DivergenceError
 from dim.mine.kraskov import kraskov
 from dim.mine.networks import CriticName
 from dim.objectives import ObjectiveName
+from dim.progress import Report
 
 if TYPE_CHECKING:
     EstimatorName = str
 else:
     EstimatorName = Literal[ObjectiveName, "kraskov"]
 DIVERGED = "diverged"
+NAMES = {"dv": "MINE (dv)", "nwj": "MINE-f (nwj)", "jsd": "dv of a critic by jsd"}
 
 
 class Pair(Protocol):
@@ -97,3 +100,34 @@ def result(pair: Pair, value: float, standard_error: float | None = None) -> dic
         return {"truth": pair.information, "status": DIVERGED}
     found = {"estimate": value, "truth": pair.information, "error": value - pair.information}
     return found if standard_error is None else {**found, "standard_error": standard_error}
+
+
+def tolerance(truth: float) -> float:
+    """How far an estimate may be from the truth to count as right: 5 %, or 0.1 nat."""
+    return max(0.05 * truth, 0.1)
+
+
+def summary(rows: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Mean, standard deviation over seeds and how many are right, of the rows that agree in `keys`.
+
+    Seeds that diverged are in neither mean nor deviation, and counted.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    found = []
+    for group in groups.values():
+        values = [row["estimate"] for row in group if "estimate" in row]
+        truth = group[0]["truth"]
+        found.append(
+            {
+                **{key: group[0][key] for key in keys},
+                "truth": truth,
+                "mean": statistics.fmean(values) if values else math.nan,
+                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "right": sum(abs(value - truth) <= tolerance(truth) for value in values),
+                "seeds": len(group),
+                "diverged": len(group) - len(values),
+            }
+        )
+    return found

@@ -7,7 +7,7 @@ import pytest
 
 from dim import cli
 from dim.mine.estimator import DivergenceError
-from dim.mine.experiments import gaussians
+from dim.mine.experiments import gaussians, measure
 from dim.mine.experiments.measure import Training
 
 TINY = Training(steps=20, batch_size=32, widths=(8,), test_pairs=200, kraskov_pairs=200)
@@ -39,18 +39,18 @@ def test_everything_is_written_once_and_goes_on(tiny, tmp_path, capsys):
 def test_summaries_are_means_over_seeds():
     cell = {"size": 2, "rho": 0.5, "estimator": "dv", "truth": 4.0}
     rows = [{**cell, "estimate": value} for value in (3.9, 4.1, 3.7)]
-    (found,) = gaussians.summary(rows)
+    (found,) = gaussians._summary(rows)
     assert found["mean"] == pytest.approx(3.9)
     assert found["std"] == pytest.approx(0.2)
     assert (found["right"], found["seeds"]) == (2, 3)
     assert found["diverged"] == 0
-    (partly,) = gaussians.summary([*rows, {**cell, "status": "diverged"}])
+    (partly,) = gaussians._summary([*rows, {**cell, "status": "diverged"}])
     assert (partly["mean"], partly["diverged"], partly["seeds"]) == (pytest.approx(3.9), 1, 4)
     assert gaussians._text(partly, ceiling=9.0).endswith("1 diverged")
-    (nothing,) = gaussians.summary([{**cell, "status": "diverged"}])
+    (nothing,) = gaussians._summary([{**cell, "status": "diverged"}])
     assert math.isnan(nothing["mean"])
-    assert gaussians.tolerance(0.0) == 0.1
-    assert gaussians.tolerance(4.0) == 0.2
+    assert measure.tolerance(0.0) == 0.1
+    assert measure.tolerance(4.0) == 0.2
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from dim.evaluation.progress import silent
 from dim.mine.experiments import measure
 from dim.mine.experiments.measure import Training
 from dim.mine.samplers import Correlated
+from dim.progress import silent
 
 TINY = Training(steps=150, batch_size=128, learning_rate=1e-2, widths=(32,), test_pairs=5000, kraskov_pairs=1000)
 

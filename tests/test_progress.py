@@ -3,12 +3,12 @@ import io
 import pytest
 from rich.console import Console
 
-from dim.evaluation.progress import bars
+from dim.progress import bars
 
 
 @pytest.mark.parametrize(("seconds", "printed"), [(30.0, ""), (-1.0, "encoding: 50%\nencoding: 100%\n")])
 def test_outside_a_terminal_there_is_a_line_now_and_then(seconds, printed, monkeypatch):
-    monkeypatch.setattr("dim.evaluation.progress.SECONDS", seconds)
+    monkeypatch.setattr("dim.progress.SECONDS", seconds)
     stream = io.StringIO()
     with bars(Console(file=stream, force_terminal=False)) as report:
         report("encoding", 0.5)

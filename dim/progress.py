@@ -1,11 +1,21 @@
-"""Progress of an evaluation: a function called with a description and the fraction done."""
+"""Progress: shown as bars in a terminal; elsewhere as a line now and then, or not at all."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 SECONDS = 30.0
 """Between two lines about an evaluation that nobody watches."""
@@ -50,3 +60,16 @@ def bars(console: Console | None = None) -> Iterator[Report]:
             progress.update(tasks[description], completed=fraction)
 
         yield report
+
+
+@contextlib.contextmanager
+def progress_bar(
+    title: str, total: int | None, done: int = 0, in_bytes: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Gives a function that moves the bar by a number of items (or bytes)."""
+    console = Console(stderr=True)
+    counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total, completed=done)
+        yield lambda amount: progress.advance(task, amount)
