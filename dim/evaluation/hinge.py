@@ -10,27 +10,14 @@ far P(w) lies above its minimum. Rounding the hinge's corner and narrowing it (N
 needed five times as many products with the rows for the same gap.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from dim.errors import UserError
-from dim.evaluation.newton import MAX_MOMENTS, Rows, dot
+from dim.evaluation.newton import MAX_MOMENTS, Rows, Solution, dot
 
 CHECK = 10  # iterations between two looks at the gap, which costs half an iteration
 RELAXATION = 1.6  # over-relaxation, within the 1.5 to 1.8 that Boyd et al. recommend
-
-
-@dataclass(frozen=True)
-class HingeSolution:
-    """Weights (K, D + 1), P at them (K,) and the duality gap (K,), float64; iterations and products."""
-
-    weights: Tensor
-    objective: Tensor
-    gap: Tensor
-    iterations: int
-    products: int
 
 
 def minimise_hinge(
@@ -40,7 +27,7 @@ def minimise_hinge(
     start: Tensor,
     tolerance: float = 1e-3,
     max_iterations: int = 2000,
-) -> HingeSolution:
+) -> Solution:
     """Minimises P for every class to a duality gap of at most `tolerance` times P, or as far as it comes.
 
     Args:
@@ -87,7 +74,7 @@ def minimise_hinge(
         if not 0.5 < scale < 2:
             rho, u = rho * scale, u / scale
             factor = rows.factor(rho)
-    return HingeSolution(weights, primal, primal - dual, iteration, products)
+    return Solution(weights, primal, primal - dual, iteration, products)
 
 
 def margin_step(v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,8 +86,8 @@ class Softmax(Problem):
         iterations, products = 0, 1
         while True:
             values = rows.values(weights)
-            chances = values.softmax(0)
-            gradient = weights + rows.combine((chances - targets).mul_(costs))
+            probabilities = values.softmax(0)
+            gradient = weights + rows.combine((probabilities - targets).mul_(costs))
             losses = functional.cross_entropy(values.T, self.labels, reduction="none")
             objective = (0.5 * total(weights, weights) + (losses * costs).sum(dtype=torch.float64)).item()
             # With a single class the objective is 0, its minimum, at once.
@@ -97,11 +97,11 @@ class Softmax(Problem):
             if gap <= TOLERANCE or objective > before * (1 - 1e-10) or iterations == limit:
                 break
             before, iterations = objective, iterations + 1
-            kappa = (chances * (1 - chances) * costs).mean(dtype=torch.float64).clamp_(min=1e-12).item()
+            kappa = (probabilities * (1 - probabilities) * costs).mean(dtype=torch.float64).clamp_(min=1e-12).item()
             if factor is None or not 0.5 < factor.kappa / kappa < 2:
                 factor = rows.factor(kappa)
             forcing = (gradient.norm() / origin).sqrt().clamp(max=0.1)
-            hessian = partial(times_softmax_hessian, rows, chances, costs)
+            hessian = partial(times_softmax_hessian, rows, probabilities, costs)
             direction, count = newton_direction(hessian, gradient, factor, forcing, total)
             change = rows.values(direction)
             products += 2 * count + 1
@@ -116,15 +116,15 @@ def total(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dtype=torch.float64).view(1, 1)
 
 
-def softmax_curvature(chances: Tensor, change: Tensor) -> Tensor:
-    """(diag(p) - p p^T) u for every row: chances p and change u are (K, N)."""
-    weighted = chances * change
-    return weighted - chances * weighted.sum(0)
+def softmax_curvature(probabilities: Tensor, change: Tensor) -> Tensor:
+    """(diag(p) - p p^T) u for every row: probabilities p and change u are (K, N)."""
+    weighted = probabilities * change
+    return weighted - probabilities * weighted.sum(0)
 
 
-def times_softmax_hessian(rows: Rows, chances: Tensor, costs: Tensor, v: Tensor) -> Tensor:
+def times_softmax_hessian(rows: Rows, probabilities: Tensor, costs: Tensor, v: Tensor) -> Tensor:
     """H v for v (K, D + 1)."""
-    return v + rows.combine(softmax_curvature(chances, rows.values(v)).mul_(costs))
+    return v + rows.combine(softmax_curvature(probabilities, rows.values(v)).mul_(costs))
 
 
 def softmax_slopes(
@@ -137,7 +137,7 @@ def softmax_slopes(
     t: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """First and second derivative (1, 1) of the objective at weights + t direction."""
-    chances = (values + t.to(values) * change).softmax(0)
+    probabilities = (values + t.to(values) * change).softmax(0)
     quadratic, weighted = total(direction, direction), change * costs
-    slope = total(weights, direction) + t * quadratic + total(weighted, chances - targets)
-    return slope, quadratic + total(weighted, softmax_curvature(chances, change))
+    slope = total(weights, direction) + t * quadratic + total(weighted, probabilities - targets)
+    return slope, quadratic + total(weighted, softmax_curvature(probabilities, change))

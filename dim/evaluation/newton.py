@@ -2,7 +2,7 @@
 
 For each class k, with signs y in {-1, +1} and a constant feature x_0 = 1 whose weight is regularised too:
 
-    minimise over w   1/2 |w|^2 + sum_i cost_i l(y_ik x_i . w)
+    minimise over w   1/2 |w|^2 + sum_i cost_i max(0, 1 - y_ik x_i . w)^2
 
 Every product with the rows is one matrix product for all classes. Rows and products are float32, sums over
 rows and everything of the size of the weights are float64. Conjugate gradients solve the Newton systems,
@@ -17,8 +17,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-
-from dim.evaluation.margins import MarginLoss
 
 MAX_MOMENTS = 8192
 """Features up to which the D x D moments are factored."""
@@ -39,6 +37,21 @@ def exact_products() -> Iterator[None]:
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Row-wise scalar products, accumulated in float64, (K, 1)."""
     return (a * b).sum(1, keepdim=True, dtype=torch.float64)
+
+
+def squared_hinge(z: Tensor) -> Tensor:
+    """max(0, 1 - z)^2 of margins z, liblinear's L2 loss."""
+    return (1 - z).clamp_(min=0).square_()
+
+
+def slope(z: Tensor) -> Tensor:
+    """Its derivative."""
+    return (1 - z).clamp_(min=0).mul_(-2)
+
+
+def curvature(z: Tensor) -> Tensor:
+    """Its second derivative, a generalised one at the kink of the first."""
+    return (z < 1).to(z.dtype).mul_(2)
 
 
 class Rows:
@@ -118,33 +131,32 @@ class Solution:
 
     Attributes:
         objective: (K,) float64, at the weights.
-        gap: (K,) a bound on how far the objective lies above its minimum: |gradient|^2 / 2, as the objective
-            is 1-strongly convex.
-        relative_gradient: (K,) the gradient's norm over its norm at zero weights.
-        iterations: Newton steps of the slowest class.
+        gap: (K,) a bound on how far the objective lies above its minimum.
+        iterations: steps of the slowest class.
         products: products of the rows with all remaining classes at once.
+        relative_gradient: (K,) the gradient's norm over its norm at zero weights; None where there is no gradient.
     """
 
     weights: Tensor
     objective: Tensor
     gap: Tensor
-    relative_gradient: Tensor
     iterations: int
     products: int
+    relative_gradient: Tensor | None = None
 
 
 def minimise(
     rows: Rows,
     signs: Tensor,
     cost: Tensor,
-    loss: MarginLoss,
     start: Tensor,
     tolerance: float = 1e-6,
     max_iterations: int = 100,
 ) -> Solution:
     """Minimises every class's objective until its gap is at most `tolerance` times the objective.
 
-    A class that float32 lets no further stops where it is; `Solution.gap` tells.
+    The gap is |gradient|^2 / 2, as the objective is 1-strongly convex. A class that float32 lets no further stops where
+    it is; `Solution.gap` tells.
 
     Args:
         signs: (K, N) float32, +1 and -1.
@@ -153,45 +165,45 @@ def minimise(
     """
     weights, gradient = start.clone(), torch.empty_like(start)
     objective = torch.full((len(signs),), torch.inf, dtype=torch.float64, device=rows.device)
-    origin = rows.combine(loss.slope(torch.zeros_like(signs)).mul_(cost).mul_(signs)).norm(dim=1)
-    going = torch.arange(len(signs), device=rows.device)
+    origin = rows.combine(slope(torch.zeros_like(signs)).mul_(cost).mul_(signs)).norm(dim=1)
+    active = torch.arange(len(signs), device=rows.device)
     iterations, products = 0, 1
     factor: Factor | None = None
     while True:
-        w, y = weights[going], signs[going]
+        w, y = weights[active], signs[active]
         z = rows.values(w).mul_(y)
-        g = w + rows.combine(loss.slope(z).mul_(cost).mul_(y))
-        f = 0.5 * dot(w, w)[:, 0] + (loss.value(z) * cost).sum(1, dtype=torch.float64)
+        g = w + rows.combine(slope(z).mul_(cost).mul_(y))
+        f = 0.5 * dot(w, w)[:, 0] + (squared_hinge(z) * cost).sum(1, dtype=torch.float64)
         products += 2
         # Where a whole step gains less than this, only rounding is left.
-        stalled = f > objective[going] * (1 - 1e-10)
-        gradient[going], objective[going] = g, f
+        stalled = f > objective[active] * (1 - 1e-10)
+        gradient[active], objective[active] = g, f
         left = (0.5 * g.square().sum(1) > tolerance * f) & ~stalled
         if iterations == max_iterations or not left.any():
             break
         iterations += 1
-        going, w, y, z, g = going[left], w[left], y[left], z[left], g[left]
-        forcing = (g.norm(dim=1, keepdim=True) / origin[going, None]).sqrt().clamp(max=0.1)
-        curvature = loss.curvature(z).mul_(cost)
-        kappa = curvature.mean(1, keepdim=True, dtype=torch.float64).clamp_(min=1e-12)
+        active, w, y, z, g = active[left], w[left], y[left], z[left], g[left]
+        forcing = (g.norm(dim=1, keepdim=True) / origin[active, None]).sqrt().clamp(max=0.1)
+        weighted = curvature(z).mul_(cost)
+        kappa = weighted.mean(1, keepdim=True, dtype=torch.float64).clamp_(min=1e-12)
         # One factor for all classes: kappa matters only where I outweighs the moments; a factor of 2 is close.
         typical = kappa.log().mean().exp().item()
         if factor is None or not 0.5 < factor.kappa / typical < 2:
             factor = rows.factor(typical)
-        hessian = partial(times_hessian, rows, curvature)
+        hessian = partial(times_hessian, rows, weighted)
         direction, count = newton_direction(hessian, g, factor, forcing)
         change = rows.values(direction).mul_(y)
         products += 2 * count + 1
-        slopes = partial(slopes_along, w, direction, z, change, cost, loss)
-        weights[going] = w + line_search(slopes, len(w), w) * direction
+        slopes = partial(slopes_along, w, direction, z, change, cost)
+        weights[active] = w + line_search(slopes, len(w), w) * direction
     gap = 0.5 * gradient.square().sum(1)
     relative = gradient.norm(dim=1) / origin.clamp(min=1e-300)
-    return Solution(weights, objective, gap, relative, iterations, products)
+    return Solution(weights, objective, gap, iterations, products, relative)
 
 
-def times_hessian(rows: Rows, curvature: Tensor, v: Tensor) -> Tensor:
-    """(I + sum_i curvature_ki x_i x_i^T) v_k for every class; curvature (K, N), v (K, D + 1)."""
-    return v + rows.combine(rows.values(v).mul_(curvature))
+def times_hessian(rows: Rows, weighted: Tensor, v: Tensor) -> Tensor:
+    """(I + sum_i weighted_ki x_i x_i^T) v_k for every class; curvatures times costs (K, N), v (K, D + 1)."""
+    return v + rows.combine(rows.values(v).mul_(weighted))
 
 
 def newton_direction(
@@ -231,13 +243,13 @@ def newton_direction(
 
 
 def slopes_along(
-    weights: Tensor, direction: Tensor, z: Tensor, change: Tensor, cost: Tensor, loss: MarginLoss, t: Tensor
+    weights: Tensor, direction: Tensor, z: Tensor, change: Tensor, cost: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
     """First and second derivative (K, 1) of the objectives at weights + t direction, margins z + t change."""
     at, weighted = z + t.to(z) * change, change * cost
     quadratic = dot(direction, direction)
-    slope = dot(weights, direction) + t * quadratic + dot(weighted, loss.slope(at))
-    return slope, quadratic + dot(weighted.mul_(change), loss.curvature(at))
+    first = dot(weights, direction) + t * quadratic + dot(weighted, slope(at))
+    return first, quadratic + dot(weighted.mul_(change), curvature(at))
 
 
 def line_search(
@@ -252,9 +264,9 @@ def line_search(
     t = like.new_ones(systems, 1)
     low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
     for _ in range(steps):
-        slope, bend = slopes(t)
-        low, high = torch.where(slope < 0, t, low), torch.where(slope < 0, high, t)
-        step = t - slope / bend.clamp(min=1e-300)
+        first, second = slopes(t)
+        low, high = torch.where(first < 0, t, low), torch.where(first < 0, high, t)
+        step = t - first / second.clamp(min=1e-300)
         # At the minimum rounding decides the slope's sign, and a step of nothing lies in no bracket.
         inside = (step > low) & (step < high) | ((step - t).abs() <= 1e-9 * t)
         t = torch.where(inside, step, torch.where(high.isinf(), 2 * t, (low + high) / 2))

@@ -11,7 +11,6 @@ from dim.errors import UserError
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import Standardiser, check_features, percent, split
 from dim.evaluation.hinge import minimise_hinge
-from dim.evaluation.margins import SquaredHinge
 from dim.evaluation.newton import Rows, exact_products, minimise
 from dim.progress import Report, silent
 
@@ -116,16 +115,14 @@ class Machines(Problem):
 
     def fit(self, cost: float, start: Tensor, kept: Tensor | None = None) -> Fit:
         costs = self.costs(cost, kept)
-        if self.loss == "hinge":
-            hinge = minimise_hinge(self.rows, self.signs, costs, start, TOLERANCE["hinge"])
-            gap = (hinge.gap / hinge.objective).max().item()
-            return Fit(hinge.weights, hinge.objective.sum().item(), gap, None, hinge.iterations, hinge.products)
-        squared = minimise(self.rows, self.signs, costs, SquaredHinge(), start, TOLERANCE["squared_hinge"])
+        minimised = minimise_hinge if self.loss == "hinge" else minimise
+        found = minimised(self.rows, self.signs, costs, start, TOLERANCE[self.loss])
+        relative = found.relative_gradient
         return Fit(
-            squared.weights,
-            squared.objective.sum().item(),
-            (squared.gap / squared.objective).max().item(),
-            squared.relative_gradient.max().item(),
-            squared.iterations,
-            squared.products,
+            found.weights,
+            found.objective.sum().item(),
+            (found.gap / found.objective).max().item(),
+            None if relative is None else relative.max().item(),
+            found.iterations,
+            found.products,
         )

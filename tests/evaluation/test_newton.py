@@ -1,8 +1,16 @@
 import pytest
 import torch
 
-from dim.evaluation.margins import SquaredHinge
-from dim.evaluation.newton import Rows, exact_products, line_search, minimise, newton_direction
+from dim.evaluation.newton import (
+    Rows,
+    curvature,
+    exact_products,
+    line_search,
+    minimise,
+    newton_direction,
+    slope,
+    squared_hinge,
+)
 
 N, D, K = 60, 7, 3
 
@@ -16,6 +24,15 @@ def rows():
 def extended(rows):
     """The rows with the constant feature, in float64."""
     return torch.cat([rows.features.double(), torch.ones(N, 1, dtype=torch.float64)], 1)
+
+
+def test_the_loss_is_the_square_of_the_hinge_and_has_its_derivatives():
+    z = torch.tensor([-2.0, 0.0, 0.5, 0.999, 1.001, 3.0], dtype=torch.float64, requires_grad=True)
+    assert squared_hinge(z.detach()).tolist() == [max(0.0, 1 - each) ** 2 for each in z.tolist()]
+    (first,) = torch.autograd.grad((1 - z).clamp(min=0).square().sum(), z, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), z)
+    torch.testing.assert_close(slope(z.detach()), first.detach())
+    torch.testing.assert_close(curvature(z.detach()), second)
 
 
 def test_products_are_those_of_rows_with_a_constant_feature(rows, extended, monkeypatch):
@@ -76,10 +93,10 @@ def test_the_minimum_has_no_gradient_and_leaves_rows_of_no_cost_out(rows, extend
     cost = torch.full((N,), 0.5)
     cost[: N // 3] = 0
     with exact_products():
-        found = minimise(rows, signs, cost, SquaredHinge(), torch.zeros(K, D + 1, dtype=torch.float64))
+        found = minimise(rows, signs, cost, torch.zeros(K, D + 1, dtype=torch.float64))
     weights = found.weights.clone().requires_grad_()
     margins = signs.double() * (weights @ extended.T)
-    objective = 0.5 * weights.square().sum(1) + (SquaredHinge().value(margins) * cost).sum(1)
+    objective = 0.5 * weights.square().sum(1) + (squared_hinge(margins) * cost).sum(1)
     (gradient,) = torch.autograd.grad(objective.sum(), weights)
     torch.testing.assert_close(found.objective, objective.detach(), rtol=1e-5, atol=1e-6)
     assert (0.5 * gradient.square().sum(1) <= 1e-5 * objective).all()
