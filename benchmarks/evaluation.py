@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
         rows: list[dict[str, Any]] = [{"part": "encoding", "layer": "all", **cost(ceiling, encode_both)}]
         protocol = PROTOCOLS[options.protocol]
-        task = Task(features[0], features[1], data.train, data.test, protocol, 0, Path(folder), progress)
+        task = Task(features[0], features[1], data.train, data.test, protocol, 0, f"{folder}/", progress)
         for part in options.only:
             for layer in EVALUATIONS[part].layers or LAYERS:
                 alone = task.layers([layer])

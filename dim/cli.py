@@ -71,5 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mistake = _users_error(error)
         if mistake is None:
             raise
+        sys.stdout.flush()  # in a file that both go to, the error comes last
         print(f"dim: error: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(2)

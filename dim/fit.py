@@ -211,7 +211,8 @@ class Cli(LightningCLI):
 
     def before_fit(self) -> None:
         """What contradicts itself is refused before any data is read."""
-        self.model.check(self.datamodule.hparams["batch_size"], self.trainer.num_devices * self.trainer.num_nodes)
+        processes = self.trainer.num_devices * self.trainer.num_nodes
+        self.model.check(self.datamodule.hparams["batch_size"], processes, training=True)
         self._get(self.config_init, "probe").check(self.model.encoder)
         if not self.options.compile:
             return

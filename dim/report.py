@@ -145,6 +145,12 @@ def charted(contents: Sequence[dict[str, Any]], album: Album) -> Section:
     return section
 
 
+def _reconstructions(folder: Path) -> Path | None:
+    """The picture of the longest protocol that has one."""
+    names = (f"{start}reconstructions-y.png" for start in ("evaluation-full-", "evaluation-standard-", ""))
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
 def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int, progress: Report) -> list[Section]:
     """What each encoder makes of test images."""
     reconstructed = Section("reconstructions", "Reconstructions from Y")
@@ -156,7 +162,7 @@ def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int
     found = [
         Picture(path, run.title, f"Test images above their reconstructions from the code of {run.title}")
         for run in runs
-        for path in sorted(run.folder.glob("*reconstructions-y.png"))[-1:]  # of the longest protocol
+        if (path := _reconstructions(run.folder))
     ]
     if found:
         reconstructed.say("Test images, and below each what a decoder fitted to the frozen code makes of it.")

@@ -64,13 +64,14 @@ class Processes:
         value = self.values.get(folder.name, 50.0)
         return {
             "mlp": {"accuracy_last_k": value, "test_accuracies": [value]},
-            "svm": {"accuracy": value, "accuracy_std": 0.5},
+            "svm": {"accuracy": value, "accuracy_std": 0.5, "raw": {"accuracy": value - 1}},
             "decoder": {"ms_ssim": 0.6, "ssim": 0.5, "ssim_authors": 0.4},
-            "mine": {"estimate": 1.5, "mean_of_last": 1.0, "spread": 0.1, "train_estimate": 2.0},
+            "mine": {"estimate": 1.5, "mean_of_last": 1.0, "spread": 0.1, "train_estimate": 2.0, "ceiling": 9.0},
             "ndm": {
                 "estimate": 3.5,
                 "mean_of_last": 3.0,
                 "spread": 0.5,
+                "ceiling": 9.5,
                 "sigmoid": {"estimate": 0.4, "mean_of_last": 0.3, "spread": 0.2},
             },
         }.get(name, {"accuracy": value})

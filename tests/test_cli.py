@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,21 @@ def test_version_and_help_load_nothing_heavy():
 def test_module_is_the_command():
     out = subprocess.run([sys.executable, "-m", "dim", "--version"], capture_output=True, text=True, check=True)
     assert out.stdout == f"dim {__version__}\n"
+
+
+def test_where_both_go_to_one_file_the_error_comes_last(tmp_path):
+    code = """
+from dim import cli, errors
+def act(arguments):
+    print("results: there")
+    raise errors.UserError("too wide")
+cli._dispatch = act
+cli.main([])
+"""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-c", code], stdout=log, stderr=log, env=buffered)
+    assert (tmp_path / "log").read_text() == "results: there\ndim: error: too wide\n"
 
 
 FIT = ["fit", "--model", "DeepInfoMax", "--data", "ImageData"]

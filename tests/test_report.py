@@ -85,3 +85,12 @@ def test_without_results_one_line_says_what_to_do(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"schema_version": 1}))
     with pytest.raises(UserError, match="no results of dim reproduce"):
         report.report(tmp_path, tmp_path, tmp_path / "report")
+
+
+def test_reconstructions_are_the_longest_protocol_s_on_the_encoder_s_own_data(tmp_path):
+    assert report._reconstructions(tmp_path) is None
+    (tmp_path / "evaluation-cifar100-reconstructions-y.png").touch()
+    assert report._reconstructions(tmp_path) is None
+    for start in ("", "evaluation-standard-", "evaluation-full-"):
+        (tmp_path / f"{start}reconstructions-y.png").touch()
+        assert report._reconstructions(tmp_path) == tmp_path / f"{start}reconstructions-y.png"

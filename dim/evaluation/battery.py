@@ -122,7 +122,7 @@ def _mine(task: Task) -> LayerResults:
     for layer in task.train:
         found = information(images[0], task.train[layer], images[1], task.test[layer], training, task.progress)
         curves = {"held-out pairs": (found["history"], "estimate"), "training batches": (found["history"], "train")}
-        if place := task.picture(f"mine-{layer}"):
+        if place := task.picture(f"mine-{layer}.png"):
             plots.save(plots.convergence(f"MINE of images and {layer}", curves, found["ceiling"]), place)
         results[layer] = found
     return results
@@ -140,7 +140,7 @@ def _ndm(task: Task) -> LayerResults:
             "training batches": (plain["history"], "train"),
             "held-out, with a sigmoid": (squashed["history"], "estimate"),
         }
-        if place := task.picture(f"ndm-{layer}"):
+        if place := task.picture(f"ndm-{layer}.png"):
             plots.save(plots.convergence(f"NDM of {layer}", curves, plain["ceiling"]), place)
         results[layer] = {**plain, "sigmoid": squashed}
     return results

@@ -163,8 +163,8 @@ def evaluate(
         others = (dataclasses.replace(first, seed=seed, pictures=None) for seed in own[1:])
         try:
             result = combine([EVALUATIONS[name].run(each)[layer] for each in (first, *others)])
-        except UserError as error:
-            failed.append(f"{name} of {layer}: {error}")
+        except (UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError) as error:
+            failed.append(f"{name} of {layer}: {next(iter(str(error).splitlines()), 'failed')}")
         else:
             file.add(name, {layer: result}, time.monotonic() - began)
     with file.updating():

@@ -210,7 +210,7 @@ class MINE:
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
         if self.negatives is not None and self.negatives < self._fewest:
-            raise UserError(f"mine: negatives is {self.negatives}: {self.bound} needs at least {self._fewest}")
+            raise UserError(f"mine: negatives is {self.negatives}: {self._neediest.name} needs at least {self._fewest}")
 
     @property
     def _reporter(self) -> Objective:
@@ -222,8 +222,12 @@ class MINE:
         return OBJECTIVES[self.bound].contrasting or self._reporter.contrasting
 
     @property
+    def _neediest(self) -> Objective:
+        return max(OBJECTIVES[self.bound], self._reporter, key=lambda objective: objective.fewest_negatives)
+
+    @property
     def _fewest(self) -> int:
-        return max(OBJECTIVES[self.bound].fewest_negatives, self._reporter.fewest_negatives)
+        return self._neediest.fewest_negatives
 
     def _build(self, x: Tensor, z: Tensor) -> training.Critic:
         """A critic for pairs of which x and z are known, the same for the same seed."""
@@ -264,7 +268,7 @@ class MINE:
         negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
         if (found := min(negatives, held)) < self._fewest:
             raise UserError(
-                f"mine: {self.bound} needs at least {self._fewest} negatives, here are {found}: give a larger "
+                f"mine: {self._neediest.name} needs at least {self._fewest} negatives, here are {found}: give a larger "
                 "batch_size or more pairs"
             )
         trainer = training.Trainer(critic, OBJECTIVES[self.bound], self.learning_rate, steps, negatives)

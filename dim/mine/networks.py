@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from dim.networks.discriminators import image_embedding
+
 CriticName = Literal["concat", "separable"]
 PAIRS_AT_ONCE = 1 << 10
 """Pairs that a concatenation critic scores in one go: what of them a processor's cache holds."""
@@ -118,15 +120,6 @@ class SeparableNetwork(StatisticsNetwork):
         blocks = [(queries[a : a + size], keys[a : min(a + size, n) + negatives]) for a in range(0, n, size)]
         tables = [block @ window.T for block, window in blocks]
         return torch.cat([t.as_strided((len(t), 1 + negatives), (t.shape[1] + 1, 1)) for t in tables])
-
-
-def image_embedding(image_size: int, channels: int) -> nn.Sequential:
-    """The lab's: 4x4 convolutions 64-128-256 of stride 2, then 256 units."""
-    convs: list[nn.Module] = []
-    for a, b in itertools.pairwise((channels, 64, 128, 256)):
-        convs += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
-    side = image_size // 8
-    return nn.Sequential(*convs, nn.Flatten(), nn.Linear(256 * side * side, 256), nn.ReLU())
 
 
 def statistics_network(

@@ -106,14 +106,14 @@ class Model(pl.LightningModule):
         if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
-    def check(self, batch_size: int, processes: int) -> None:
+    def check(self, batch_size: int, processes: int, training: bool) -> None:
         """Looks whether batches of so many images in so many processes will do, before any data is read.
 
         Raises:
             UserError: they will not.
         """
         together = processes if self.hparams["union_statistics"] else 1
-        if batch_size * together < 2:
+        if training and batch_size * together < 2:
             raise UserError("batch norm needs more than one image in a batch: raise --data.batch_size")
 
     def losses(self, batch: Batch) -> Step:
@@ -137,7 +137,7 @@ class Model(pl.LightningModule):
             )
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and "batch_size" in datamodule.hparams:
-            self.check(datamodule.hparams["batch_size"], asked)
+            self.check(datamodule.hparams["batch_size"], asked, stage == "fit")
         size = getattr(datamodule, "image_size", self.encoder.image_size)
         if size != self.encoder.image_size:
             raise UserError(
@@ -271,7 +271,8 @@ class Model(pl.LightningModule):
         self.stop_if_not_finite()
         if isinstance(datamodule := getattr(self.trainer, "datamodule", None), ImageData):
             checkpoint["data_fingerprint"] = datamodule.dataset.fingerprint
-            checkpoint["planned_steps"] = self.trainer.estimated_stepping_batches
+            if self.trainer.training:
+                checkpoint["planned_steps"] = self.trainer.estimated_stepping_batches
         for name, weight in checkpoint.get("state_dict", {}).items():
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise UserError(

@@ -127,8 +127,8 @@ class DeepInfoMax(Model):
         if gamma:
             self.discriminator = CodeDiscriminator(code_size)
 
-    def check(self, batch_size: int, processes: int) -> None:
-        super().check(batch_size, processes)
+    def check(self, batch_size: int, processes: int, training: bool) -> None:
+        super().check(batch_size, processes, training)
         images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
         # A global critic has one negative for each other image.
         needed = self.hparams["negatives"]

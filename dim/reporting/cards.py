@@ -46,7 +46,8 @@ def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, layers in content["results"].items():
         metrics = next(iter(layers.values()))
         settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
-        chosen = (key for key in CHOSEN if key in metrics and (key != "cost" or metrics["validation_accuracies"]))
+        tried = metrics.get("runs", [metrics])[0].get("validation_accuracies")  # none for a cost that was fixed
+        chosen = (key for key in CHOSEN if key in metrics and (key != "cost" or tried))
         for key in chosen:
             settings[f"chosen {key}"] = ", ".join(
                 f"{layer} {layers[layer][key]}" for layer in LAYERS if layer in layers
@@ -195,7 +196,7 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
             f"Of {of}, on the test split.{published} `{command}`; commit {', '.join(commits)}; {times} on {devices}.\n",
             _table(["", *layers], lines),
             *settings,
-            *(f"* not converged: {line}" for line in one["unconverged"]),
+            *(f"* not converged: {line}" for line in one.get("unconverged", [])),
             "",
         ]
     )

@@ -22,7 +22,7 @@ def colour(label: str) -> str:
 
 
 def finished(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(label, row, seed) of every finished run."""
+    """(label, row, seed) of every run of which there are numbers."""
     for row in content["rows"]:
         for seed in row["seeds"]:
             if seed["cells"]:

@@ -57,8 +57,8 @@ class TableRow:
     """One row of a table.
 
     Attributes:
-        seeds: how many are finished.
-        minutes: what the training of a seed took, on the average; None where none is finished.
+        seeds: how many are trained and have at least one of the columns.
+        minutes: what the training of such a seed took, on the average; None where there is none.
         cells: by column.
         note: what a reader must know of a row that is not whole.
     """

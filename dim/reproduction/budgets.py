@@ -76,7 +76,7 @@ def default_budget(data: str) -> BudgetName:
 
 
 def budget_configs(budget: Budget, config: dict[str, Any]) -> list[str]:
-    """Names (in configs/budget/) of the files that `budget` merges on top of a row's `config`, in order."""
+    """Names (in configs/budget/) of the files that `budget` merges on top of a row's own `config`, in order."""
     families = _families(config.get("model", {}))
     return [name for family, name in budget.configs if family in families]
 

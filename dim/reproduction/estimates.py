@@ -8,7 +8,7 @@ from pathlib import Path
 from dim.errors import UserError
 from dim.reproduction import recipes
 from dim.reproduction.results import training_seconds
-from dim.reproduction.runs import RECORD, Run, read_evaluation, read_record, state
+from dim.reproduction.runs import RECORD, Run, needed_evaluations, read_evaluation, read_record, state
 
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_437}
 STEP_SECONDS, EVALUATION_SECONDS, START_SECONDS = 0.25, 30.0, 15.0
@@ -72,9 +72,9 @@ def _alike(recipe: dict, other: dict) -> bool:
 def _evaluation_seconds(run: Run, folder: Path) -> float | None:
     """The measured time of the evaluations that the run needs, if all of them were measured."""
     content = read_evaluation(folder / run.evaluating.file)
-    times = content["wall_time"] if content else {}
-    if not set(run.evaluating.only) <= times.keys():
+    if content is None or any(layer not in content["results"].get(name, {}) for name, layer in needed_evaluations(run)):
         return None
+    times = content["wall_time"]
     return START_SECONDS + times.get("encoding", 0.0) + sum(times[name] for name in run.evaluating.only)
 
 

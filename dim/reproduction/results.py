@@ -31,8 +31,8 @@ def gather(
 ) -> dict[str, Any]:
     """What there is of an experiment on disk; `rows` are its rows with their runs (one for each seed).
 
-    Numbers of stale or unfinished runs are left out; such runs are listed with their state. `extra` are options of
-    `dim fit` that every row had on top of the budget's.
+    Numbers of stale or unfinished runs are left out, but for what is evaluated of trained ones; all are listed with
+    their state. `extra` are options of `dim fit` that every row had on top of the budget's.
     """
     protocol = rows[0][1][0].evaluating.protocol
     return {
@@ -52,9 +52,9 @@ def about(budget: BudgetName, extra: Sequence[str]) -> str:
 
 
 def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
-    seeds = [_seed(run) for run in runs]
-    measured = [seed["cells"] for seed in seeds if seed["cells"]]
     columns = tables.columns(experiment, row.config)
+    seeds = [_seed(run, {"/".join(cell) for cell in columns.values()}) for run in runs]
+    measured = [seed["cells"] for seed in seeds if seed["cells"]]
     return {
         "row": row.label,
         "config": row.config,
@@ -82,17 +82,19 @@ def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict
     return {"mean": values[0], "std": own, "over": "one seed" if own is None else "within one seed"}
 
 
-def _seed(run: Run) -> dict[str, Any]:
+def _seed(run: Run, wanted: set[str]) -> dict[str, Any]:
+    """What there is of a run; its cells where at least one of those that are `wanted` is among them."""
     found = state(run)
     entry: dict[str, Any] = {"seed": run.seed, "state": found.stage}
     if found.stage in ("trained", "done"):
         evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
         assert record is not None
-        if evaluation is not None and belongs(run, evaluation["identity"], record) and evaluation["results"]:
+        its = evaluation is not None and belongs(run, evaluation["identity"], record)
+        if evaluation is not None and its and wanted & (cells := _cells(evaluation["results"])).keys():
             notes = tables.unconverged(evaluation["results"])
             if found.stage == "trained":
                 notes.insert(0, describe(found).replace("not evaluated yet", "partly evaluated"))
-            cells, made = _cells(evaluation["results"]), _provenance(run, record, evaluation)
+            made = _provenance(run, record, evaluation)
             return {**entry, "note": "; ".join(notes), "cells": cells, "provenance": made}
     return {**entry, "note": describe(found), "cells": {}}
 
@@ -183,7 +185,7 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def row_state(row: dict[str, Any]) -> str:
-    """What a reader must know of a row that is not whole; empty where all seeds are done."""
+    """What a reader must know of a row: what is missing of it, and which solvers stopped early."""
     return "; ".join(sorted({seed["note"] for seed in row["seeds"] if seed["note"]}))
 
 

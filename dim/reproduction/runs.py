@@ -99,8 +99,8 @@ def plan_run(
     if not own.is_file():
         raise UserError(f"{own} does not exist: run this in a checkout, or say where --configs are")
     config, options = recipes.read_config(own), (*row.options, *extra)
-    asked = recipes.merge(config, recipes.parse_options(options))  # a weight of 0 leaves a critic out
-    above = [places.configs / "budget" / f"{name}.yaml" for name in budget_configs(BUDGETS[budget], asked)]
+    # Chosen without the options, so that the points of a grid differ in these alone.
+    above = [places.configs / "budget" / f"{name}.yaml" for name in budget_configs(BUDGETS[budget], config)]
     for path in above:
         config = recipes.merge(config, recipes.read_config(path))
     recipe = recipes.merge(config, recipes.parse_options(options)) | {"name": row.name, "seed_everything": seed}

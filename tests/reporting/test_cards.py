@@ -6,6 +6,7 @@ from releases import NAME, a_release
 
 from dim import release
 from dim.errors import UserError
+from dim.evaluation.protocol import combine
 from dim.reporting import cards
 
 COMMIT = {"versions": {"commit": "0123456789abcdef"}, "device": "cpu"}
@@ -99,6 +100,15 @@ def test_settings_that_were_chosen_are_shown_for_each_layer(file):
     own(file, accuracy=1.0, mlp={layer: {"accuracy_last_k": 60.0, **each} for layer, each in chosen.items()})
     told = "hidden 200, epochs 10, chosen dropout conv 0.3, y 0.0, chosen weight_decay conv 0.0, y 0.0001"
     assert f"* `mlp`: {told}\n" in cards.card(file)
+
+
+def test_several_seeds_and_what_did_not_converge_are_told(file):
+    raw = {"accuracy": 1.0, "converged": False, "relative_gap": 0.2}
+    one = {"accuracy": 50.0, "cost": 0.1, "validation_accuracies": [{"cost": 0.1, "accuracy": 50.0}], "raw": raw}
+    own(file, accuracy=1.0, svm={"y": combine([one, one])})
+    card = cards.card(file)
+    assert "chosen cost y 0.1" in card
+    assert "* not converged: svm on raw features, y: stopped up to 20 % above its minimum" in card
 
 
 def test_numbers_of_other_weights_are_not_shown(file):

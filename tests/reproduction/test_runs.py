@@ -31,14 +31,11 @@ def test_options_of_a_row_are_part_of_its_name_and_recipe(places):
     assert run.recipe["model"]["init_args"]["negatives"] == 1
 
 
-def test_a_critic_that_a_row_s_options_leave_out_brings_no_budget_of_its_own(places):
-    rows = {row.label: row for row in rows_of("weights", "cifar10", places.configs)}
-    for label, names in (
-        ("alpha 1 beta 0 gamma 1", ["dim_local_global", "cpu"]),
-        ("alpha 1 beta 1 gamma 1", ["dim_local_global", "cpu", "cpu_concat"]),
-    ):
-        run = plan_run(rows[label], "cifar10", "cpu", 0, BUDGETS["cpu"].probes, places)
-        assert [path.stem for path in run.files] == names
+def test_points_of_a_grid_differ_in_their_options_alone(places):
+    for row in rows_of("weights", "cifar10", places.configs):
+        run = plan_run(row, "cifar10", "cpu", 0, BUDGETS["cpu"].probes, places)
+        assert [path.stem for path in run.files] == ["dim_local_global", "cpu", "cpu_concat"]
+        assert run.recipe["model"]["init_args"]["negatives"] == 1
 
 
 def test_a_row_without_a_config_is_told_where_configs_are_sought(places):
