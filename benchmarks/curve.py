@@ -43,7 +43,7 @@ def point(run: Path) -> dict[str, Any]:
     found = json.loads(path.read_text())
     about = yaml.safe_load(found["training_config"])
     return {
-        "run": found["name"],
+        "run": found["name"].partition("/")[0],  # the config's; a run may be named after more
         "data": found["identity"]["data"]["source"],
         "batch_size": about["data"]["init_args"]["batch_size"],
         "weight_decay": about["model"]["init_args"].get("weight_decay", 0.0),
