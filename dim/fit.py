@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -167,6 +168,14 @@ class Cli(LightningCLI):
             raise UserError(
                 f"{run} already holds a run: {resume}, replace it with --overwrite true, or choose another --name"
             )
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # the parser's, of a logger or callback that needs a package
+            if lacks := re.search(r"Requirement '.+?' not met|No module named '.+?'", str(error)):
+                raise UserError(f"{lacks[0]}: install it, or leave out the option that needs it") from error
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run, options = self.run, self.options

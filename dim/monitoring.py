@@ -272,8 +272,8 @@ class Pictures(Callback):
         if not self.every_n_epochs or (epoch % self.every_n_epochs and not last):
             return
         assert isinstance(pl_module, Model)
-        images = normalise(_data(trainer).dataset.test.spread(self.images).images.to(pl_module.device))
-        images = images.to(next(pl_module.parameters()).dtype)
+        chosen = _data(trainer).dataset.test.spread(self.images).images.to(pl_module.device)
+        images = normalise(chosen).to(next(pl_module.parameters()).dtype)  # precision bf16-true, 64-true
         pl_module.reseed(-1, 0)
         pl_module.eval()
         with torch.inference_mode():

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 from PIL import Image
 
 from dim import evaluate, export, fit, release
@@ -131,9 +132,10 @@ def test_an_exported_file_does_not_know_where_data_are(run, tmp_path):
         evaluate.run([str(file), "--data.source", "cifar10"])
 
 
-def test_what_fails_is_told_after_the_rest_is_done(run, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", [UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError])
+def test_what_fails_is_told_after_the_rest_is_done(kind, run, tmp_path, monkeypatch, capsys):
     def fails(task):
-        raise UserError("too wide")
+        raise kind("too wide")
 
     monkeypatch.setitem(EVALUATIONS, "knn", dataclasses.replace(EVALUATIONS["knn"], run=fails))
     path = tmp_path / "some.json"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,23 @@ def test_a_cosine_that_is_made_longer_says_where_it_goes_on(tmp_path, capsys):
     train(tmp_path, *cosine, "--ckpt_path", "last", epochs=2)
     told = "planned for 4 steps and is now for 8: the learning rate goes on at 0.5 of the highest"
     assert told in capsys.readouterr().err
+
+
+def test_a_run_by_the_clock_is_told_that_it_has_no_cosine(tmp_path, capsys):
+    clock = ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:01"]
+    train(tmp_path, *MODELS["supervised"], "--model.schedule", "cosine", *clock)
+    assert "has no cosine: the learning rate stays where it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "package"),
+    [("--trainer.logger=WandbLogger", "wandb"), ("--trainer.precision=transformer-engine", "transformer_engine")],
+)
+def test_a_package_that_is_not_there_is_named(option, package, tmp_path):
+    if find_spec(package):
+        pytest.skip(f"{package} is there")
+    with pytest.raises(UserError, match=f"Requirement '{package}"):
+        train(tmp_path, *MODELS["supervised"], option, epochs=1)
 
 
 @pytest.mark.parametrize("model", ["vae", "supervised"])

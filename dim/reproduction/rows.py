@@ -42,9 +42,8 @@ def _negatives() -> list[Row]:
     """Negatives for each positive, for three objectives: the paper's figure of DIM(L) against their number.
 
     Its numbers are not published as text. Here: so many of the 63 other images of a batch, at the positive's own
-    position; and all of them at all positions. The
-    critic is the encode-and-dot one; the paper's ablations, as far as is recalled, had concatenate-and-convolve, with
-    which all positions of all images are out of reach of two cores.
+    position; and all of them at all positions. The critic is the encode-and-dot one; the paper's ablations, as far as
+    is recalled, had concatenate-and-convolve, with which all positions of all images are out of reach of two cores.
     """
     counts = (1, 4, 16, 63, None)
     return [

@@ -102,6 +102,7 @@ def test_bad_input_is_one_line(x, z, message):
         ({"report": "jsd"}, "no estimate to report"),
         ({"report": "tuba"}, "a baseline that only tuba and interpolated train"),
         ({"bound": "interpolated", "negatives": 1}, "negatives is 1: interpolated needs at least 2"),
+        ({"bound": "tuba", "report": "interpolated", "negatives": 1}, "interpolated needs at least 2"),
         ({"bound": "interpolated", "batch_size": 2}, "at least 2 negatives, here are 1"),
         ({"negatives": 0}, "negatives is 0: dv needs at least 1"),
         ({"evaluations": 0}, "must be positive"),
