@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Ceiling, save, seconds
+from measuring import FORMULA, Ceiling, local_dim_flops, save, seconds
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from stepping import FORMULA, counted_flops, local_dim, local_dim_flops, prepared, random_batch, stepper
+from stepping import counted_flops, local_dim, prepared, random_batch, stepper
 
 from dim import cpu
 from dim.compiling import compile_parts

@@ -11,21 +11,6 @@ from torch.utils.flop_counter import flop_registry
 from dim.data.loader import Batch, normalise
 from dim.models import DeepInfoMax, Model, NoiseAsTargets
 
-FORMULA = """\
-FLOPs of a step of local DIM, 2 for each multiply-add, every layer forward, weight gradient and input gradient once:
-  encoder:   6 N (16*16*64*48*2/3 + 8*8*128*1024 + 4*4*256*2048 + 4096*1024 + 1024*64)   (no gradient of the images)
-  critic:    6 N (64 (2*128 U + U^2) + 2*64 U + U^2)                                      (map block, code block)
-  scores:    6 N * 64 N U
-  prior:     6 N (64*1000 + 1000*200 + 200)                                               (once, of three passes)
-Not counted: batch and layer norm, ReLU, log-sum-exps, gradient penalty, Adam."""
-
-
-def local_dim_flops(n: int, units: int) -> float:
-    """The formula above."""
-    encoder = 16 * 16 * 64 * 48 * 2 / 3 + 8 * 8 * 128 * 1024 + 4 * 4 * 256 * 2048 + 4096 * 1024 + 1024 * 64
-    critic = 64 * (2 * 128 * units + units**2) + 2 * 64 * units + units**2
-    return 6 * n * (encoder + critic + 64 * n * units + 64 * 1000 + 1000 * 200 + 200)
-
 
 class Counter(TorchDispatchMode):
     """Adds up the floating-point operations of products and convolutions, as PyTorch counts them."""
