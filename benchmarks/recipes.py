@@ -1,7 +1,7 @@
 """Which recipe learns soonest: short trainings of local DIM, probed on held-out training images.
 
     python benchmarks/recipes.py --root DATA [--epochs 2] [--try "units=256" "batch=32,lr=7e-4" ...] [--json FILE]
-        [--page docs/recipe.md]
+        [--page docs/recipe-log.md]
 
 Trains DIM(L) with infoNCE on 45,000 of CIFAR's training images and fits the quick protocol's MLP probes on the same
 images, judged on the other 5,000: the test split is never looked at. A recipe is a list of changes to `BASE`; each

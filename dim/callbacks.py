@@ -16,11 +16,12 @@ from dim import slurm
 from dim.checkpoints import FOLDER, LAST
 from dim.errors import at_least
 from dim.monitoring import stepped
+from dim.provenance import versions
 from dim.version import __version__
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps `last.ckpt` fresh and the newest epoch's checkpoint beside it.
+    """Keeps `last.ckpt` fresh and the newest epoch's checkpoint beside it, with config, versions and commits inside.
 
     An interrupt or SIGTERM lets the current batch finish, saves `last` and stops; resuming then continues with
     the next batch. With several processes, which would not stop at the same batch, it stops at once and `last`
@@ -38,16 +39,28 @@ class RunCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self.folder = Path()
         self.run: dict[str, str] = {}
+        self.commits: list[str] = []
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = Path(trainer.default_root_dir) / FOLDER
+        self.commits = [versions()["commit"]] if stage == "fit" else []
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        before, now = checkpoint.get("run", {}).get("commits", []), self.commits
+        if before and now and before[-1] != now[-1] and trainer.is_global_zero:
+            was, this = (commit or "an installed package" for commit in (before[-1], now[-1]))
+            print(f"dim: warning: trained so far by commit {was}, from now on by {this}", file=sys.stderr)
+        self.commits = before if before[-1:] == now else [*before, *now]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, "version": __version__, "job": slurm.job()}
+        made_by = {"version": __version__, "commits": self.commits, "job": slurm.job()}
+        checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, **made_by}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:

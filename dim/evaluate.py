@@ -7,7 +7,7 @@ from typing import Any
 
 from dim import checkpoints, cpu, release
 from dim.data import cifar
-from dim.data.sources import ROOT, Source, load_dataset
+from dim.data.sources import ROOT, Dataset, Source, load_dataset, split_validation
 from dim.devices import choose_device
 from dim.errors import UserError, at_least
 from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, ProtocolName, ResultFile, suiting
@@ -29,11 +29,14 @@ class EvaluationData:
         root: folder with the data.
         source: cifar10, cifar100, digits or folder.
         download: fetch CIFAR if it is not in root.
+        validation: judge on so many training images that no probe sees, the same ones as in training, instead of on
+            test images: to choose by. 0 is the test images.
     """
 
     root: str | None = None
     source: Source | None = None
     download: bool = False
+    validation: int = 0
 
 
 def evaluate(
@@ -50,7 +53,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Fits probes and SVMs on a frozen encoder and prints their test accuracies beside the paper's.
 
-    Run again, it does only what is missing from the results file.
+    Run again, it does only what is missing from the results file. Choose between trainings or settings on held-out
+    training images, --data.validation 5000, and look at test images once, at the end.
 
     Args:
         checkpoint: a run's folder, a checkpoint file, or a file of `dim export`, whose card is then written again.
@@ -62,8 +66,8 @@ def evaluate(
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
         output: the results file, NAME.json; by default evaluation.json (quick) or evaluation-PROTOCOL.json in the run's
-            folder, beside the checkpoint, or in the folder NAME beside an exported NAME.safetensors; with data that
-            the encoder was not trained on evaluation-SOURCE.json or evaluation-SOURCE-PROTOCOL.json.
+            folder, beside the checkpoint, or in the folder NAME beside an exported NAME.safetensors. Data that the
+            encoder was not trained on and held-out images have names between: evaluation-SOURCE-validation.json.
         cache: folder in which to keep the encoded images for later evaluations of the same weights, about 1.2 GB for
             CIFAR and all layers; by default they are encoded again, which takes seconds.
 
@@ -95,12 +99,21 @@ def evaluate(
     # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
     size = None if source in cifar.KINDS and encoder.image_size == cifar.SIDE else encoder.image_size
     dataset = load_dataset(source, root or ROOT, data.download, size)
+    # Checkpoints from before the data's fingerprint was kept say their source alone.
+    same = content.get("data_fingerprint", dataset.fingerprint) == dataset.fingerprint and source == trained_on
+    judged_on = {"source": source, "fingerprint": dataset.fingerprint}
+    if data.validation:
+        judged_on["validation"] = data.validation
+        dataset = _held_out(dataset, data.validation)
+        if same and trained.get("validation", 0) != data.validation:
+            how = f"train with --data.validation {data.validation} to keep them from it, too"
+            print(f"dim: note: the encoder's own training saw these images: {how}", file=sys.stderr)
     run = content.get("run", {})
     settings = dataclasses.asdict(PROTOCOLS[protocol])
     all_seeds = list(range(seed, seed + seeds))
     identity = {
         "checkpoint_sha256": sha256(file),
-        "data": {"source": source, "fingerprint": dataset.fingerprint},
+        "data": judged_on,
         "protocol": {"name": protocol, **settings},
         "seeds": all_seeds,
     }
@@ -114,8 +127,8 @@ def evaluate(
         "global_step": content.get("global_step"),
         "training_config": run.get("config"),
     }
-    parts = ["evaluation", *([source] if source != trained_on else []), *([protocol] if protocol != "quick" else [])]
-    path = Path(output) if output else checkpoints.home(file) / f"{'-'.join(parts)}.json"
+    name = _file_name(source, trained_on, data.validation, protocol)
+    path = Path(output) if output else checkpoints.home(file) / name
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
     with bars() as progress:
         failed = run_protocol(
@@ -130,14 +143,13 @@ def evaluate(
             progress,
             Path(cache) if cache else None,
         )
-    # Checkpoints from before the data's fingerprint was kept say their source alone.
-    same = content.get("data_fingerprint", dataset.fingerprint) == dataset.fingerprint and source == trained_on
-    if "classifier" in content and same and results_file.missing("classifier", ["y"]):
+    if "classifier" in content and same and not data.validation and results_file.missing("classifier", ["y"]):
         # A supervised run's own classifier, on the test split after its last epoch.
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
     results_file.write()  # also what needed no work, but had been put aside
     table = tables.rows(results_file.results, source, tables.published_config(results_file.content))
-    title = f"{run.get('name') or file} on {source}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
+    images = f"{data.validation} held-out training images of {source}" if data.validation else source
+    title = f"{run.get('name') or file} on {images}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
     tables.print_rows(table, title)
     for line in tables.unconverged(results_file.results):
         print(f"dim: warning: {line}", file=sys.stderr)
@@ -149,6 +161,18 @@ def evaluate(
     if failed:
         raise UserError("; ".join(failed))
     return results_file.content
+
+
+def _held_out(dataset: Dataset, count: int) -> Dataset:
+    """The training split without `count` images, which take the test split's place."""
+    train, held_out = split_validation(dataset.train, count)
+    return dataclasses.replace(dataset, train=train, test=held_out)
+
+
+def _file_name(source: str, trained_on: str | None, validation: int, protocol: str) -> str:
+    """Of the results: what differs from a quick evaluation of the encoder's own data on test images."""
+    differs = {source: source != trained_on, "validation": validation > 0, protocol: protocol != "quick"}
+    return "-".join(["evaluation", *(name for name, said in differs.items() if said)]) + ".json"
 
 
 def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:

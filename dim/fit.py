@@ -221,7 +221,10 @@ class Cli(LightningCLI):
     def before_fit(self) -> None:
         """What contradicts itself is refused before any data is read."""
         processes = self.trainer.num_devices * self.trainer.num_nodes
-        self.model.check(self.datamodule.hparams["batch_size"], processes, training=True)
+        batch = self.datamodule.hparams["batch_size"]
+        self.model.check(batch, processes, training=True)
+        if processes > 1 and self.trainer.is_global_zero:
+            print(f"batches of {processes * batch} images, {batch} in each of {processes} processes", flush=True)
         self._get(self.config_init, "probe").check(self.model.encoder)
         if not self.options.compile:
             return

@@ -21,14 +21,14 @@ from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_bu
 from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
 from dim.reproduction.jobs import Outcome
 from dim.reproduction.published import note
-from dim.reproduction.rows import GRIDS, ExperimentName, Row, data_of, rows_of, select
+from dim.reproduction.rows import GRIDS, Row, data_of, name_of, rows_of, select
 from dim.reproduction.runs import Places, Run, plan_run, state
 
 Where = Literal["local", "gpus", "slurm"]
 
 
 def reproduce(
-    experiment: ExperimentName,
+    experiment: str,
     data: str | None = None,
     budget: BudgetName | None = None,
     rows: str = "*",
@@ -52,8 +52,8 @@ def reproduce(
     stop the others; the exit status is then 1. Options after a lone -- are given to every `dim fit`.
 
     Args:
-        experiment: table1, table4 or table5; or the grid of a figure: negatives (their number, for three objectives),
-            weights (alpha, beta and gamma).
+        experiment: table1, table4 or table5; the grid of a figure: negatives (their number, for three objectives),
+            weights (alpha, beta and gamma); or NAME.yaml with rows of your own, each a label, a config and options.
         data: cifar10, cifar100, digits, separated by commas; by default those that the paper has.
         budget: smoke (one epoch, MLP probes), cpu (two epochs, quick protocol), paper (as published), demo; by
             default cpu, and demo for digits.
@@ -74,6 +74,7 @@ def reproduce(
         The exit status: 0 if everything that was asked for is done.
     """
     at_least(1, seeds=seeds)
+    name_of(experiment)
     places = Places(configs, runs, root, download)
     tasks: list[Task] = []
     for name in (data or ",".join(data_of(experiment))).split(","):
@@ -85,7 +86,7 @@ def reproduce(
     if root is not None and not Path(root).exists() and not download:
         raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     for task in tasks:
-        results.check(results.place(output, task.experiment, task.data, task.budget), task.extra)
+        results.check(results.place(output, task.name, task.data, task.budget), task.extra)
     executors: dict[Where, Callable[[], Executor]] = {
         "local": Machine,
         "gpus": lambda: Machine.gpus(devices.split(",")),
@@ -117,14 +118,14 @@ class Task:
 
     def __init__(
         self,
-        experiment: ExperimentName,
+        experiment: str,
         data: str,
         budget: BudgetName,
         places: Places,
         seeds: int,
         extra: tuple[str, ...],
     ) -> None:
-        self.experiment, self.data, self.budget, self.extra = experiment, data, budget, extra
+        self.name, self.data, self.budget, self.extra = name_of(experiment), data, budget, extra
         evaluating = evaluation_of(experiment, budget)
         self.rows: list[tuple[Row, list[Run]]] = [
             (row, [plan_run(row, data, budget, seed, evaluating, places, extra) for seed in range(seeds)])
@@ -139,14 +140,14 @@ class Task:
 
     def report(self, output: Path) -> None:
         """Prints and writes the table of what there is."""
-        content = results.gather(self.experiment, self.data, self.budget, self.rows, self.extra)
-        title = f"{self.experiment} on {self.data}, budget {self.budget}: {content['budget']['about']}"
+        content = results.gather(self.name, self.data, self.budget, self.rows, self.extra)
+        title = f"{self.name} on {self.data}, budget {self.budget}: {content['budget']['about']}"
         tables.print_experiment(results.long_rows(content), title, note(content["experiment"], content["data"]))
         path = results.write(content, output)
         print(f"results: {path} and {path.with_suffix('.csv')}")
 
 
-def evaluation_of(experiment: ExperimentName, budget: BudgetName) -> Evaluating:
+def evaluation_of(experiment: str, budget: BudgetName) -> Evaluating:
     """How an experiment's encoders are evaluated."""
     if experiment == "table4":
         return BUDGETS[budget].battery

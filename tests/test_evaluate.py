@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dim import evaluate, export, fit, release
-from dim.data.sources import load_dataset
+from dim import checkpoints, evaluate, export, fit, load_encoder, release
+from dim.data.sources import load_dataset, split_validation
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS
+from dim.evaluation.features import encode
+from dim.evaluation.knn import knn
 from dim.files import sha256
 from dim.networks.encoders import build_encoder
 from dim.reporting import cards
@@ -170,9 +172,40 @@ def test_other_data_have_a_file_of_their_own_and_nothing_published_beside_them(r
     assert published_config(before) == "supervised"
 
 
+def test_held_out_images_take_the_test_images_place(run, tmp_path, capsys):
+    before = evaluated(run, "--only", "knn", "--layers", "y")
+    evaluate.run([str(run), "--only", "knn", "--layers", "y", "--data.validation", "97"])
+    assert "the encoder's own training saw these images" in capsys.readouterr().err
+    assert json.loads((run / "evaluation.json").read_text()) == before
+    content = json.loads((run / "evaluation-validation.json").read_text())
+    assert content["identity"]["data"] == before["identity"]["data"] | {"validation": 97}
+    assert set(content["results"]) == {"knn"}  # the supervised run's own accuracy is of test images
+    assert published_config(content) == ""
+    # By hand: the training's own split, probed on the rest.
+    data = load_dataset("digits")
+    train, held_out = split_validation(data.train, 97)
+    encoder = load_encoder(run)
+    features = [encode(encoder, part.images, ["y"])["y"] for part in (train, held_out)]
+    expected = knn(features[0], train.labels, features[1], held_out.labels)
+    assert content["results"]["knn"]["y"]["accuracy"] == expected["accuracy"][0]
+    card = export.export(str(run), tmp_path / "digits.safetensors").with_suffix(".md").read_text()
+    assert "## digits, quick protocol, held-out images" in card
+    assert "on 97 held-out training images" in card
+    assert "--data.validation 97" in card
+
+
+def test_images_that_training_held_out_too_are_new_to_the_encoder(run, monkeypatch, capsys):
+    content = checkpoints.read_trained(checkpoints.find_checkpoint(run))
+    content["datamodule_hyper_parameters"]["validation"] = 97
+    monkeypatch.setattr(evaluate.checkpoints, "read_trained", lambda file: content)
+    evaluate.run([str(run), "--only", "rank", "--layers", "y", "--data.validation", "97"])
+    assert "saw these images" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--data.validation", "100000"], "validation is 100000: it must be from 0 to"),
         (["--device", "cuda:99"], "cannot be used here"),
         (["--device", "abacus"], "cannot be used here"),
         (["--seeds", "0"], "seeds is 0: it must be at least 1"),

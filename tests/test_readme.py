@@ -14,6 +14,7 @@ from releases import a_release
 
 from dim import cli, fit, release, reproduce
 from dim.networks.encoders import LAYERS
+from dim.reproduction.rows import rows_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -66,6 +67,13 @@ def test_commands_that_reproduce_make_a_plan(capsys):
     for _, _, *words in commands:
         reproduce.run([*words, "--dry-run", "--configs", str(ROOT / "configs")])
     assert capsys.readouterr().out.count("one after the other") == len(commands)
+
+
+def test_the_page_s_rows_are_rows(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/reproduce.md").read_text(), re.S)
+    (tmp_path / "prior.yaml").write_text(block)
+    rows = rows_of(str(tmp_path / "prior.yaml"), "cifar10", ROOT / "configs")
+    assert [row.name for row in rows] == ["dim_local_infonce", "dim_local_infonce-no-prior"]
 
 
 class Parsed(Exception):  # noqa: N818
@@ -128,7 +136,7 @@ def test_the_recipes_of_the_page_are_those_that_were_trained():
         accuracies = [row["accuracy"][layer] for layer in LAYERS]
         numbers = " | ".join(f"{value:.2f}" for value in (*accuracies, sum(accuracies) / 3))
         lines.append(f"| {row['changed'] or '-'} | {row['epochs']} | {numbers} |")
-    page = (ROOT / "docs/recipe.md").read_text()
+    page = (ROOT / "docs/recipe-log.md").read_text()
     section = page.partition("<!-- recipes")[2].partition("<!-- end of recipes")[0]
     assert re.findall(r"^\| .* \| \d+ \| .*\|$", section, re.M) == lines
 

@@ -15,6 +15,8 @@ import torch
 from dim import cli, reproduce
 from dim.errors import UserError
 from dim.evaluation.protocol import EVALUATIONS
+from dim.reporting.text import readme_section
+from dim.reporting.views import in_order, view
 from dim.reproduction.published import published
 from dim.reproduction.results import read_all
 from dim.reproduction.runs import read_record
@@ -246,8 +248,25 @@ def test_results_with_other_options_are_not_written_over(dim):
     dim.places.runs.rename(dim.places.runs.with_name("short"))
     status, printed = dim(*row, "--", "--trainer.max_epochs", "3")
     assert status == 0
-    assert "but for --trainer.max_epochs 3" in " ".join(printed.out.split())
+    assert "changed by --trainer.max_epochs 3" in " ".join(printed.out.split())
     assert content(dim, "table1-digits-smoke")["budget"]["options"] == ["--trainer.max_epochs", "3"]
+
+
+def test_rows_of_one_s_own_are_trained_and_tabulated(dim, tmp_path):
+    rows = [{"label": "as it is", "config": "dim_local_infonce"}]
+    rows.append({"label": "no prior", "config": "dim_local_infonce", "options": {"model.gamma": 0}})
+    path = tmp_path / "prior.yaml"
+    path.write_text(json.dumps({"rows": rows}))
+    assert dim(str(path), "--budget", "smoke", "--seeds", "2")[0] == 0
+    found = content(dim, "prior-cifar10-smoke")
+    assert [row["name"] for row in found["rows"]] == ["dim_local_infonce", "dim_local_infonce-no-prior"]
+    assert [len(row["seeds"]) for row in found["rows"]] == [2, 2]
+    assert all(set(row["ours"]) == {"conv", "fc", "y"} for row in found["rows"])
+    assert found["rows"][1]["seeds"][0]["provenance"]["config"]["model"]["init_args"]["gamma"] == 0
+    table = view(found)
+    assert table.title.startswith("prior: MLP probes")
+    assert "dim reproduce prior.yaml --data cifar10 --budget smoke --seeds 2" in readme_section([found])
+    assert in_order([found, {**found, "experiment": "table5"}])[-1] is found
 
 
 def test_the_command_is_known():

@@ -37,7 +37,7 @@ def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
         short = tables.unconverged(content["results"])
         found.append({**kept, "settings": _settings(content), "rows": rows, "unconverged": short})
     order = list(PROTOCOLS)
-    return sorted(found, key=lambda one: order.index(one["identity"]["protocol"]["name"]))
+    return sorted(found, key=lambda one: (order.index(one["identity"]["protocol"]["name"]), _key(one)[1]))
 
 
 def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -94,9 +94,10 @@ def with_table(content: str, folder: Path, page: Path) -> str:
     return with_section(content, index(folder), page, BEGIN, END) if BEGIN in content else content
 
 
-def _key(evaluation: dict[str, Any]) -> tuple[str, str, tuple[int, ...]]:
+def _key(evaluation: dict[str, Any]) -> tuple[str, int, str, tuple[int, ...]]:
     identity = evaluation["identity"]
-    return identity["data"]["source"], identity["protocol"]["name"], tuple(identity["seeds"])
+    data = identity["data"]
+    return data["source"], data.get("validation", 0), identity["protocol"]["name"], tuple(identity["seeds"])
 
 
 def text(file: str, record: dict[str, Any], measured: Iterable[dict[str, Any]]) -> str:
@@ -149,13 +150,18 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
         lines["command"] = (
             "`dim fit --config config.yaml --data.root DATA`, with the config at the end of this card as `config.yaml`"
         )
-    version = f"trained with deep-infomax {facts['version']}, " if "version" in facts else ""
+    by = f" (commit {', then '.join(map(_short, facts['commits']))})" if "commits" in facts else ""
+    version = f"trained with deep-infomax {facts['version']}{by}, " if "version" in facts else ""
     lines["made by"] = f"{version}exported with {made['deep-infomax']}{commit}, torch {made['torch']}"
     lines["from"] = f"the checkpoint with SHA-256 `{facts['checkpoint_sha256']}`"
     lines["licence"] = facts["licence"]
     if "note" in record:
         lines["note"] = record["note"]
     return lines
+
+
+def _short(commit: str) -> str:
+    return commit[:12] + "-dirty" * commit.endswith("-dirty")
 
 
 def cost_text(cost: dict[str, Any]) -> str:
@@ -181,6 +187,9 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     what = Path(file).stem if itself else "RUN"
     command = f"dim evaluate {what} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
     command += f" --data.source {source}" if source != facts.get("data") else ""
+    held_out = identity["data"].get("validation", 0)
+    command += f" --data.validation {held_out}" if held_out else ""
+    images = f"{held_out} held-out training images" if held_out else "the test split"
     command += "" if source == "digits" else " --data.root DATA"
     commits = sorted({(made["versions"]["commit"] or "unknown")[:12] for made in one["provenance"].values()})
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one["wall_time"].items() if name != "classifier")
@@ -192,8 +201,8 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     ]
     return "\n".join(
         [
-            f"## {_data(source)}, {protocol['name']} protocol\n",
-            f"Of {of}, on the test split.{published} `{command}`; commit {', '.join(commits)}; {times} on {devices}.\n",
+            f"## {_data(source)}, {protocol['name']} protocol{', held-out images' if held_out else ''}\n",
+            f"Of {of}, on {images}.{published} `{command}`; commit {', '.join(commits)}; {times} on {devices}.\n",
             _table(["", *layers], lines),
             *settings,
             *(f"* not converged: {line}" for line in one.get("unconverged", [])),
@@ -231,7 +240,7 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
 
 
 def index(folder: Path) -> str:
-    """The table of a folder's encoders: MLP probes of exactly these files, on what they were trained on."""
+    """The table of a folder's encoders: MLP probes of exactly these files, on test images of what they learnt from."""
     lines = []
     for name in release.names(folder):
         path = folder / f"{name}{release.SUFFIX}"
@@ -244,11 +253,17 @@ def index(folder: Path) -> str:
             f"{cost['seconds'] / 60:.0f}" if "seconds" in cost else "",
             f"{record['bytes'] / 1e6:.1f}",
         ]
-        measured = [_probes(one) for one in of_file(path) if one["identity"]["data"]["source"] == facts.get("data")]
+        measured = [_probes(one) for one in of_file(path) if _on_test_images(one, facts)]
         for probes in [cells for cells in measured if any(cells[1:])] or [["not evaluated", *[""] * len(LAYERS)]]:
             lines.append([*about, *probes, f"`{record['sha256'][:12]}`"])
     head = ["encoder", "data", "epochs", "minutes", "MB", "protocol", *LAYERS, "SHA-256"]
     return _table(head, lines) if lines else "None yet.\n"
+
+
+def _on_test_images(evaluation: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether an evaluation is on the test images of what the encoder was trained on."""
+    data = evaluation["identity"]["data"]
+    return data["source"] == facts.get("data") and not data.get("validation")
 
 
 def _probes(evaluation: dict[str, Any]) -> list[str]:

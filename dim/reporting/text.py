@@ -7,7 +7,7 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.files import replacing
-from dim.reporting.views import COST, Cell, View, in_order, view
+from dim.reporting.views import COST, TITLES, Cell, View, in_order, view
 from dim.reproduction.tables import COLUMNS
 
 BEGIN, END = "<!-- results: written by `dim report --readme`; do not edit -->", "<!-- end of results -->"
@@ -79,7 +79,8 @@ def _made(content: dict[str, Any]) -> str:
     machines = [f"{processor}, {cores} cores" for processor, cores in sorted(places)]
     training = sum(seed["training_seconds"] for seed in seeds) / 3600
     evaluation = sum(sum(seed["evaluation_seconds"].values()) for seed in seeds) / 3600
-    command = ["dim", "reproduce", content["experiment"]]
+    own = content["experiment"] not in TITLES
+    command = ["dim", "reproduce", f"{content['experiment']}.yaml" if own else content["experiment"]]
     command += ["--data", content["data"], "--budget", content["budget"]["name"]]
     if (most := max(len(row["seeds"]) for row in content["rows"])) > 1:
         command += ["--seeds", str(most)]

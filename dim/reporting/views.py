@@ -7,6 +7,7 @@ from typing import Any
 
 from dim.reproduction import tables
 from dim.reproduction.published import note, number
+from dim.reproduction.recipes import get
 from dim.reproduction.results import row_state
 
 TITLES = {
@@ -17,6 +18,15 @@ TITLES = {
     "weights": "Weights: MLP probes against alpha (global), beta (local) and gamma (prior), top-1 test accuracy in %",
 }
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+SETTINGS = (
+    *(f"trainer.{name}" for name in ("max_epochs", "precision", "devices")),
+    "data.init_args.batch_size",
+    *(
+        f"model.init_args.{name}"
+        for name in ("learning_rate", "schedule", "warmup_steps", "weight_decay", "whitening", "units", "score_spread")
+    ),
+)
+"""What a table says of how its rows were trained, where their configs set it: what budgets change of the paper's."""
 FULL_COLOUR = {"mine": None, "ndm": None, "ndm_sigmoid": None, "ms_ssim": 0.3}
 """A difference as large as this is coloured fully; None: more is neither better nor worse."""
 ACCURACY_COLOUR = 20.0
@@ -108,11 +118,29 @@ def view(content: dict[str, Any]) -> View:
     ours = tables.OURS.get(experiment, {})
     shown = {name for row in rows for name, cell in row.cells.items() if cell.ours is not None or name not in ours}
     used = [column for column in tables.COLUMNS if column in shown]
-    title = f"{TITLES[experiment]}; {DATA.get(data, data)}, {budget['name']} budget"
-    about = f"{budget['about'][0].upper()}{budget['about'][1:]}; {content['protocol']['name']} evaluation protocol."
+    own = f"{experiment}: MLP probes on frozen layers, top-1 test accuracy in %"
+    title = f"{TITLES.get(experiment, own)}; {DATA.get(data, data)}, {budget['name']} budget"
+    about = trained_with(content["rows"]) or f"{budget['about'][0].upper()}{budget['about'][1:]}."
+    about += f" Evaluated by the {content['protocol']['name']} protocol."
     if said := note(experiment, data):
         about += f" {said}"
     return View(f"{experiment}-{data}-{budget['name']}", title, about, used, rows)
+
+
+def trained_with(rows: Sequence[dict[str, Any]]) -> str:
+    """What of `SETTINGS` the configs of trained rows set, all of them or some; empty where none is trained so."""
+    configs = [seed["provenance"]["config"] for row in rows for seed in row["seeds"] if seed["cells"]]
+    found: dict[int, list[str]] = {}
+    for path in SETTINGS:
+        values = [str(value) for config in configs if (value := get(config, path)) is not None]
+        for value in sorted(set(values)):
+            name = path.rpartition(".")[2]
+            found.setdefault(values.count(value), []).append(name if value == "True" else f"{name} {value}")
+    parts = [
+        ", ".join(said) if count == len(configs) else f"{count} of {len(configs)} runs with {', '.join(said)}"
+        for count, said in sorted(found.items(), reverse=True)
+    ]
+    return f"Trained with {'; '.join(parts)}." if parts else ""
 
 
 def _cell(row: dict[str, Any], column: str) -> Cell:
@@ -128,7 +156,7 @@ def in_order(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(
         contents,
         key=lambda content: (
-            [*TITLES].index(content["experiment"]),
+            [*TITLES, content["experiment"]].index(content["experiment"]),
             [*DATA, content["data"]].index(content["data"]),
             [*budgets, content["budget"]["name"]].index(content["budget"]["name"]),
         ),

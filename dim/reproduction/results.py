@@ -15,7 +15,7 @@ from dim.files import sha256, write_json
 from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName
 from dim.reproduction.published import number
-from dim.reproduction.rows import ExperimentName, Row
+from dim.reproduction.rows import Row
 from dim.reproduction.runs import CONFIG, Run, State, belongs, read_evaluation, read_record, state
 from dim.results import write_csv
 
@@ -23,7 +23,7 @@ VERSION = 1
 
 
 def gather(
-    experiment: ExperimentName,
+    experiment: str,
     data: str,
     budget: BudgetName,
     rows: Sequence[tuple[Row, Sequence[Run]]],
@@ -48,10 +48,10 @@ def gather(
 def about(budget: BudgetName, extra: Sequence[str]) -> str:
     """What a budget is, and what was changed of it."""
     text = BUDGETS[budget].about
-    return f"{text}, but for {' '.join(extra)}" if extra else text
+    return f"{text}, changed by {' '.join(extra)}" if extra else text
 
 
-def _row(experiment: ExperimentName, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
+def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
     columns = tables.columns(experiment, row.config)
     seeds = [_seed(run, {"/".join(cell) for cell in columns.values()}) for run in runs]
     measured = [seed["cells"] for seed in seeds if seed["cells"]]
@@ -189,7 +189,7 @@ def row_state(row: dict[str, Any]) -> str:
     return "; ".join(sorted({seed["note"] for seed in row["seeds"] if seed["note"]}))
 
 
-def place(folder: Path, experiment: ExperimentName, data: str, budget: BudgetName) -> Path:
+def place(folder: Path, experiment: str, data: str, budget: BudgetName) -> Path:
     """Where an experiment's results are written; beside it, with .csv, its table."""
     return folder / f"{experiment}-{data}-{budget}.json"
 

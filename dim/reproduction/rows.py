@@ -1,15 +1,15 @@
-"""The rows of an experiment: a table's, with their published numbers, or the grid of one of the paper's figures."""
+"""The rows of an experiment: a table's, with their published numbers, the grid of a figure, or a file's of your own."""
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dim.errors import UserError
-from dim.reproduction.published import published
-
-ExperimentName = Literal["table1", "table4", "table5", "negatives", "weights"]
+from dim.reproduction.published import TABLES, published, published_row
+from dim.reproduction.recipes import parse_options, read_config
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,44 @@ ALL_NEGATIVES = 63 * 64
 GRIDS: dict[str, Callable[[], list[Row]]] = {"negatives": _negatives, "weights": _weights}
 
 
-def data_of(experiment: ExperimentName) -> list[str]:
-    """The data sets that the paper has for an experiment."""
-    if experiment in GRIDS:
+def name_of(experiment: str) -> str:
+    """An experiment's name: itself, or a file's without folder and ending.
+
+    Raises:
+        UserError: there is no such experiment or file, or the file has the name of one of the paper's.
+    """
+    paper = (*TABLES, *GRIDS)
+    if experiment in paper:
+        return experiment
+    path = Path(experiment)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"there is no experiment '{experiment}': choose {', '.join(paper)}, or give a YAML file of rows"
+        )
+    if path.stem in paper:
+        raise UserError(f"{path} has the name of one of the paper's experiments: give it another")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give a YAML file of rows")
+    return path.stem
+
+
+def data_of(experiment: str) -> list[str]:
+    """The data sets that the paper has for an experiment; CIFAR-10 for a grid and for rows of your own."""
+    if experiment not in TABLES:
         return ["cifar10"]
     return [name for name, rows in published()[experiment].items() if isinstance(rows, list)]
 
 
-def rows_of(experiment: ExperimentName, data: str, configs: Path) -> list[Row]:
+def rows_of(experiment: str, data: str, configs: Path) -> list[Row]:
     """The rows of an experiment for a data set; for one that the paper leaves out, those that have a config.
 
     Raises:
-        UserError: no row of the experiment has a config for these data.
+        UserError: no row of the experiment has a config for these data; a file of rows that is none.
     """
     if experiment in GRIDS:
         rows = GRIDS[experiment]()
+    elif experiment not in TABLES:
+        return read_rows(Path(experiment), data)
     elif data in published()[experiment]:
         return [_row(entry) for entry in published()[experiment][data]]
     else:
@@ -106,9 +129,48 @@ def rows_of(experiment: ExperimentName, data: str, configs: Path) -> list[Row]:
     return rows
 
 
+def read_rows(path: Path, data: str) -> list[Row]:
+    """The rows of a file: `rows`, a list of `label`, `config` and, for `dim fit` on top of the config, `options`.
+
+    A row without options stands beside the published numbers of its config's row in table 1.
+
+    Raises:
+        UserError: the file is no YAML or holds no such list; a row that is none; two rows of one label.
+    """
+    entries = read_config(path).get("rows")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} holds no rows: give a list of label, config and options under 'rows'")
+    rows: list[Row] = []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or not {"label", "config"} <= entry.keys() <= {"label", "config", "options"}:
+            raise UserError(f"{path}, row {number}: give label, config and, if you like, options: {entry}")
+        label, options = str(entry["label"]), entry.get("options") or {}
+        if not isinstance(options, dict):
+            raise UserError(f"{path}, row {number}: options are NAME: VALUE, such as model.gamma: 0, not {options}")
+        words = tuple(word for name, value in options.items() for word in (f"--{name}", _as_word(value)))
+        parse_options(words)
+        suffix = re.sub(r"[^\w.]+", "-", label).strip("-") if words else ""
+        found = {} if words else published_row("table1", data, entry["config"]) or {}
+        row = Row(label, entry["config"], _numbers(found), words, suffix)
+        if any(row.label == other.label or row.name == other.name for other in rows):
+            raise UserError(f"{path}, row {number}: another row is called like '{label}'")
+        rows.append(row)
+    return rows
+
+
+def _as_word(value: Any) -> str:
+    """A YAML value as the command line has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 def _row(entry: dict[str, Any]) -> Row:
-    numbers = {name: value for name, value in entry.items() if name not in ("row", "config")}
-    return Row(entry["row"], entry["config"], numbers)
+    return Row(entry["row"], entry["config"], _numbers(entry))
+
+
+def _numbers(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in ("row", "config")}
 
 
 def select(rows: Sequence[Row], patterns: str) -> list[Row]:

@@ -69,7 +69,9 @@ class Run:
         """Of `dim`, to train this run from its beginning."""
         configs = [word for path in self.files for word in ("--config", str(path))]
         name = ["--name", f"{self.row.name}/seed{self.seed}", "--runs", str(self.places.runs / self.budget)]
-        return ["fit", *configs, *self.options, "--seed_everything", str(self.seed), *name, *self._data()]
+        # Lightning would take all devices, each with a batch of its own: another training than the row's.
+        one = [] if recipes.get(self.recipe, "trainer.devices") else ["--trainer.devices", "1"]
+        return ["fit", *configs, *one, *self.options, "--seed_everything", str(self.seed), *name, *self._data()]
 
     def evaluate_arguments(self) -> list[str]:
         """Of `dim`, to evaluate its last checkpoint."""

@@ -28,6 +28,7 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("mine", "train_estimate"): ("MINE, nats on training batches (table 4, presumably)", ("table4", "mine")),
     ("mine", "ceiling"): ("log n of MINE's held-out pairs: more is not certified", None),
     ("ndm", "mean_of_last"): ("NDM, held-out nats, last evaluations (table 4)", ("table4", "ndm")),
+    ("ndm", "train_estimate"): ("NDM, nats on training codes", None),
     ("ndm", "sigmoid"): ("NDM with a sigmoid, held-out nats, last evaluations (table 4)", ("table4", "ndm_sigmoid")),
     ("ndm", "ceiling"): ("log n of NDM's held-out codes: more is not certified", None),
 }
@@ -49,7 +50,8 @@ COLUMNS = {
     "mine": "MINE, training batches",
     "mine_held_out": "MINE, held-out",
     "mine_ceiling": "log n of MINE's pairs",
-    "ndm": "NDM",
+    "ndm": "NDM, held-out",
+    "ndm_training": "NDM, training codes",
     "ndm_sigmoid": "NDM, sigmoid",
     "ndm_ceiling": "log n of NDM's codes",
 }
@@ -61,6 +63,7 @@ OURS: dict[str, dict[str, tuple[str, str, str]]] = {
         "ssim": ("decoder", "ssim", "y"),
         "mine_held_out": ("mine", "mean_of_last", "y"),
         "mine_ceiling": ("mine", "ceiling", "y"),
+        "ndm_training": ("ndm", "train_estimate", "y"),
         "ndm_ceiling": ("ndm", "ceiling", "y"),
     }
 }
@@ -127,10 +130,11 @@ def published_config(content: dict[str, Any]) -> str:
     """The config whose published row a results file of `dim evaluate` stands beside; empty where there is none.
 
     That is what the run was named after (it may be named after more: CONFIG/seed0), where its encoder is evaluated on
-    the data that it was trained on.
+    test images of the data that it was trained on.
     """
-    source = content["identity"]["data"]["source"]
-    return (content.get("name") or "").partition("/")[0] if content.get("trained_on", source) == source else ""
+    data = content["identity"]["data"]
+    own = content.get("trained_on", data["source"]) == data["source"] and not data.get("validation")
+    return (content.get("name") or "").partition("/")[0] if own else ""
 
 
 def unconverged(results: dict[str, Any]) -> list[str]:

@@ -38,9 +38,25 @@ def test_cells_hold_ours_the_paper_s_and_the_difference_with_its_shade():
 
 
 def test_the_cost_is_the_finished_seeds_mean():
-    seeds = [{"cells": {"y": {}}, "note": "", "provenance": {"training_seconds": s}} for s in (60.0, 120.0)]
+    seeds = [
+        {"cells": {"y": {}}, "note": "", "provenance": {"training_seconds": s, "config": {}}} for s in (60.0, 120.0)
+    ]
     content = {**CONTENT, "rows": [{**CONTENT["rows"][0], "seeds": [*seeds, *CONTENT["rows"][0]["seeds"]]}]}
     assert view(content).rows[0].cost == ("2", "1.5", "2")
+
+
+def test_a_table_says_how_its_rows_were_trained():
+    def seed(epochs, **model):
+        config = {"trainer": {"max_epochs": epochs}, "model": {"init_args": {"learning_rate": 0.001, **model}}}
+        return {"cells": {"y": {}}, "note": "", "provenance": {"config": config, "training_seconds": 60.0}}
+
+    seeds = [seed(8), seed(8), seed(8, units=256, alpha=1.0)]
+    table = view({**CONTENT, "rows": [{**CONTENT["rows"][0], "seeds": seeds}, CONTENT["rows"][0]]})
+    said = (
+        "Trained with max_epochs 8, learning_rate 0.001; 1 of 3 runs with units 256. Evaluated by the quick protocol."
+    )
+    assert table.about == said
+    assert view(CONTENT).about == "A few epochs. Evaluated by the quick protocol."
 
 
 def test_more_nats_are_neither_better_nor_worse():

@@ -4,7 +4,8 @@ import pytest
 
 from dim.errors import UserError
 from dim.reproduction.published import published
-from dim.reproduction.rows import data_of, rows_of, select
+from dim.reproduction.recipes import parse_options
+from dim.reproduction.rows import data_of, name_of, rows_of, select
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
@@ -29,6 +30,60 @@ def test_data_that_the_paper_leaves_out_have_the_rows_with_a_config():
     assert len(rows_of("table4", "cifar100", CONFIGS)) == 7
     with pytest.raises(UserError, match="no row of table1 has a config for mnist"):
         rows_of("table1", "mnist", CONFIGS)
+
+
+ROWS = """
+rows:
+  - label: as it is
+    config: dim_local_infonce
+  - label: decay 0.5, no prior
+    config: dim_local_infonce
+    options: {model.weight_decay: 0.5, model.gamma: 0, model.negatives: null, model.whitening: true}
+"""
+
+
+def test_rows_of_one_s_own_are_a_config_and_options(tmp_path):
+    path = tmp_path / "decay.yaml"
+    path.write_text(ROWS)
+    plain, changed = rows_of(str(path), "cifar10", CONFIGS)
+    assert (plain.label, plain.name, plain.options) == ("as it is", "dim_local_infonce", ())
+    assert plain.published == {"conv": 75.21, "fc": 75.57, "y": 69.13}
+    assert (changed.name, changed.published) == ("dim_local_infonce-decay-0.5-no-prior", {})
+    assert parse_options(changed.options) == {
+        "model": {"init_args": {"weight_decay": 0.5, "gamma": 0, "negatives": None, "whitening": True}}
+    }
+    assert rows_of(str(path), "digits", CONFIGS)[0].published == {}
+    assert (name_of(str(path)), data_of(str(path))) == ("decay", ["cifar10"])
+    assert name_of("table1") == "table1"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("some.yaml", "rows: []", "holds no rows"),
+        ("some.yaml", "model: {}", "holds no rows"),
+        ("some.yaml", "rows: [{label: a}]", "row 1: give label, config"),
+        ("some.yaml", "rows: [{label: a, config: vae, seeds: 3}]", "row 1: give label, config"),
+        ("some.yaml", "rows: [{label: a, config: vae, options: [1]}]", "row 1: options are NAME: VALUE"),
+        ("some.yaml", "rows: [{label: a, config: vae}, {label: b, config: vae}]", "row 2: another row"),
+        ("some.yaml", "rows: [{label: a, config: vae, options: {config: x.yaml}}]", "--config is no option"),
+        ("some.yaml", "rows: {", "is not YAML"),
+        ("table1.yaml", ROWS, "name of one of the paper's"),
+    ],
+)
+def test_mistakes_in_rows_are_one_line(name, text, message, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    read = name_of if path.stem == "table1" else lambda file: rows_of(file, "cifar10", CONFIGS)
+    with pytest.raises(UserError, match=message) as error:
+        read(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "message"), [("tabel1", "no experiment 'tabel1'"), ("no.yaml", "does not exist")])
+def test_an_experiment_that_is_none_is_one_line(name, message):
+    with pytest.raises(UserError, match=message):
+        name_of(name)
 
 
 def test_patterns_choose_by_label_or_name_in_the_table_s_order():
