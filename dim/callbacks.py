@@ -52,8 +52,8 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         before, now = checkpoint.get("run", {}).get("commits", []), self.commits
         if before and now and before[-1] != now[-1] and trainer.is_global_zero:
-            was, this = (commit or "an installed package" for commit in (before[-1], now[-1]))
-            print(f"dim: warning: trained so far by commit {was}, from now on by {this}", file=sys.stderr)
+            was, this = (f"commit {each}" if each else "an installed package" for each in (before[-1], now[-1]))
+            print(f"dim: warning: trained so far by {was}, from now on by {this}", file=sys.stderr)
         self.commits = before if before[-1:] == now else [*before, *now]
 
     def on_save_checkpoint(

@@ -1,8 +1,8 @@
-"""`dim predict`: what an encoder makes of a folder of images, as a file."""
+"""`dim predict`: what an encoder makes of a folder of images or of a data set, as a file."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from safetensors.torch import save
 
 from dim import cpu
 from dim.checkpoints import load_encoder
-from dim.data import folder
+from dim.data import cifar, folder
+from dim.data.sources import ROOT, Source, load_dataset
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.features import encode
@@ -19,6 +20,7 @@ from dim.parsing import parse
 from dim.progress import bars
 
 FORMATS = (".npz", ".safetensors")
+DATA_SETS: tuple[Source, ...] = ("cifar10", "cifar100", "digits")
 
 
 def predict(
@@ -26,19 +28,24 @@ def predict(
     images: str,
     output: str = "features.npz",
     layers: str | None = None,
+    root: str = ROOT,
+    split: Literal["train", "test"] = "test",
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Writes an encoder's features of all images at any depth below a folder, with their file names.
+    """Writes an encoder's features of all images at any depth below a folder, with their file names; or of a data set.
 
     Images of another size than the encoder's are cropped around their centre and resized. An npz file holds one array
     for each layer and `files`, the paths below the folder; in a safetensors file those are a JSON list in the metadata.
+    Of a data set there are no files but `labels`, int64, in the order of its images.
 
     Args:
         checkpoint: a run's folder or a checkpoint file.
-        images: the folder.
+        images: the folder (./NAME for one that is called like a data set), or cifar10, cifar100 or digits.
         output: the file to write, .npz or .safetensors.
         layers: encoder outputs to write, separated by commas; by default all that the encoder is probed on.
+        root: folder that holds the data set.
+        split: which of the data set's.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
         overwrite: replace the file if it is there.
     """
@@ -49,22 +56,29 @@ def predict(
         raise UserError(f"{path} is already there: choose another --output, or replace it with --overwrite true")
     encoder, place = load_encoder(checkpoint), choose_device(device)
     wanted = layers.split(",") if layers else encoder.layers
-    pixels, files = folder.flat(Path(images), encoder.image_size)
+    labels, files = {}, None
+    if images in DATA_SETS:
+        # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
+        own = images in cifar.KINDS and encoder.image_size == cifar.SIDE
+        dataset = load_dataset(images, root, image_size=None if own else encoder.image_size)
+        pixels, labels["labels"] = getattr(dataset, split)
+    else:
+        pixels, files = folder.flat(Path(images), encoder.image_size)
     with bars() as progress:
         features = encode(encoder, pixels, wanted, device=place, output_device="cpu", progress=progress)
-    write(path, features, files)
+    write(path, features | labels, files)
     shapes = ", ".join(f"{layer} {tuple(values.shape)}" for layer, values in features.items())
-    print(f"features of {len(files)} images: {path} ({shapes})")
+    print(f"features of {len(pixels)} images: {path} ({shapes})")
 
 
-def write(path: Path, features: dict[str, torch.Tensor], files: list[str]) -> None:
-    """Features (N, D) by layer and N names, in the format that the file's name ends with."""
+def write(path: Path, arrays: dict[str, torch.Tensor], files: list[str] | None) -> None:
+    """Arrays of N rows by name, and N file names if there are any, in the format that the path ends with."""
     with replacing(path) as file:
         if path.suffix == ".npz":
-            arrays: dict[str, Any] = {layer: values.numpy() for layer, values in features.items()}
-            np.savez(file, files=np.array(files), **arrays)
+            content: dict[str, Any] = {name: values.numpy() for name, values in arrays.items()}
+            np.savez(file, **content | ({} if files is None else {"files": np.array(files)}))
         else:
-            file.write(save(features, {"files": json.dumps(files)}))
+            file.write(save(arrays, None if files is None else {"files": json.dumps(files)}))
 
 
 def run(arguments: list[str]) -> None:

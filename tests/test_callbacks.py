@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dim import fit
+from dim import export, fit
 from dim.callbacks import PlainProgress, RunCheckpoint
+from dim.checkpoints import read_checkpoint
 from dim.errors import UserError
 from dim.models import Model
 
@@ -41,6 +42,24 @@ def test_a_run_killed_while_it_first_saved_is_replaced(tmp_path):
     checkpoints.mkdir(parents=True)
     (checkpoints / ".last.ckpt.a1b2.tmp").write_bytes(b"half")
     assert train(tmp_path, "--trainer.max_epochs", "1", "--overwrite", "true") == ["epoch=0000.ckpt", "last.ckpt"]
+
+
+def test_checkpoints_name_the_code_that_trained_them(tmp_path, monkeypatch, capsys):
+    def by(commit, epochs, *options):
+        monkeypatch.setattr("dim.callbacks.versions", lambda: {"commit": commit})
+        train(tmp_path, "--trainer.max_epochs", str(epochs), *options)
+        content = read_checkpoint(tmp_path / RUN)
+        return content["run"]["commits"], "warning: trained so far by" in (err := capsys.readouterr().err), err
+
+    first, second = "a" * 40, "b" * 40 + "-dirty"
+    assert by(first, 1)[:2] == ([first], False)
+    assert by(first, 2, "--ckpt_path", "last")[:2] == ([first], False)
+    commits, warned, err = by(second, 3, "--ckpt_path", "last")
+    assert (commits, warned) == ([first, second], True)
+    assert f"by commit {first}, from now on by commit {second}" in err
+    assert by("", 4, "--ckpt_path", "last")[0] == [first, second, ""]
+    card = export.export(str(tmp_path / RUN)).with_suffix(".md").read_text()
+    assert "trained with deep-infomax 0.1.0 (commit aaaaaaaaaaaa, then bbbbbbbbbbbb-dirty)" in card
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])

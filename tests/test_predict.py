@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from dim import checkpoints, cli, predict
 from dim.data import digits
@@ -52,6 +53,26 @@ def test_features_stand_beside_their_files(checkpoint, images, tmp_path):
     with safe_open(outputs[1], "pt") as file:
         assert json.loads(file.metadata()["files"]) == names
         assert torch.equal(file.get_tensor("fc"), torch.from_numpy(arrays["fc"]))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("end", ["npz", "safetensors"])
+def test_features_of_a_data_set_stand_beside_its_labels(split, end, checkpoint, tmp_path):
+    output = tmp_path / f"out.{end}"
+    words = ["--split", split] if split == "train" else []
+    predict.run([str(checkpoint), "digits", "--output", str(output), "--layers", "y", *words])
+    data = getattr(digits.load(32), split)
+    with torch.no_grad():
+        expected = checkpoints.load_encoder(checkpoint).features(normalise(data.images))["y"]
+    arrays = np.load(output) if end == "npz" else load_file(output)
+    assert sorted(arrays) == ["labels", "y"]
+    assert arrays["labels"].tolist() == data.labels.tolist()
+    assert torch.allclose(torch.as_tensor(arrays["y"]), expected, atol=1e-5)
+
+
+def test_a_data_set_that_is_not_there_is_one_line(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="CIFAR-10"):
+        predict.run([str(checkpoint), "cifar10", "--root", str(tmp_path), "--output", str(tmp_path / "out.npz")])
 
 
 def test_what_is_there_is_kept(checkpoint, images, tmp_path):
