@@ -299,6 +299,7 @@ def test_two_processes_complete_a_fit_and_an_evaluation_reads_it(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("batches of 32 images, 16 in each of 2 processes") == 1
     assert checkpoint(tmp_path)["global_step"] == 3
     # What is logged is of the whole batch: 2 x 16 as 1 x 32.
     fit.run("fit", [*QUICK, *alike, str(tmp_path / "alone")])
