@@ -10,7 +10,16 @@ from dim.data import cifar
 from dim.data.sources import ROOT, Dataset, Source, load_dataset, split_validation
 from dim.devices import choose_device
 from dim.errors import UserError, at_least
-from dim.evaluation.protocol import EVALUATIONS, PROBES, PROTOCOLS, Protocol, ProtocolName, ResultFile, suiting
+from dim.evaluation.protocol import (
+    EVALUATIONS,
+    PROBES,
+    PROTOCOLS,
+    Protocol,
+    ProtocolName,
+    ResultFile,
+    file_name,
+    suiting,
+)
 from dim.evaluation.protocol import evaluate as run_protocol
 from dim.files import sha256
 from dim.parsing import parse
@@ -127,7 +136,7 @@ def evaluate(
         "global_step": content.get("global_step"),
         "training_config": run.get("config"),
     }
-    name = _file_name(source, trained_on, data.validation, protocol)
+    name = file_name(protocol, data.validation, "" if source == trained_on else source)
     path = Path(output) if output else checkpoints.home(file) / name
     results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
     with bars() as progress:
@@ -167,12 +176,6 @@ def _held_out(dataset: Dataset, count: int) -> Dataset:
     """The training split without `count` images, which take the test split's place."""
     train, held_out = split_validation(dataset.train, count)
     return dataclasses.replace(dataset, train=train, test=held_out)
-
-
-def _file_name(source: str, trained_on: str | None, validation: int, protocol: str) -> str:
-    """Of the results: what differs from a quick evaluation of the encoder's own data on test images."""
-    differs = {source: source != trained_on, "validation": validation > 0, protocol: protocol != "quick"}
-    return "-".join(["evaluation", *(name for name, said in differs.items() if said)]) + ".json"
 
 
 def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:

@@ -49,7 +49,8 @@ def reproduce(
 
     Run again, it does only what is left, from the last checkpoint of what was interrupted. A row whose settings have
     changed since it was trained is marked stale and left out of the numbers. A row that fails is reported and does not
-    stop the others; the exit status is then 1. Options after a lone -- are given to every `dim fit`.
+    stop the others; the exit status is then 1. Options after a lone -- are given to every `dim fit`; with
+    `-- --data.validation 5000` rows are trained without so many images and judged on them instead of on test images.
 
     Args:
         experiment: table1, table4 or table5; the grid of a figure: negatives (their number, for three objectives),
@@ -141,7 +142,8 @@ class Task:
     def report(self, output: Path) -> None:
         """Prints and writes the table of what there is."""
         content = results.gather(self.name, self.data, self.budget, self.rows, self.extra)
-        title = f"{self.name} on {self.data}, budget {self.budget}: {content['budget']['about']}"
+        images = f"{content['validation']} held-out training images of " if "validation" in content else ""
+        title = f"{self.name} on {images}{self.data}, budget {self.budget}: {content['budget']['about']}"
         tables.print_experiment(results.long_rows(content), title, note(content["experiment"], content["data"]))
         path = results.write(content, output)
         print(f"results: {path} and {path.with_suffix('.csv')}")

@@ -37,18 +37,19 @@ class Processes:
 
     def evaluate(self, folder, arguments):
         option = dict(zip(arguments[2::2], arguments[3::2], strict=True))
-        protocol = option["--protocol"]
+        protocol, validation = option["--protocol"], int(option.get("--data.validation", 0))
+        held_out = {"validation": validation} if validation else {}
         results = {}
         for name in option["--only"].split(","):
             layers = runs.EVALUATIONS[name].layers or ("conv", "fc", "y")
             results[name] = {layer: self.metrics(name, folder, layer) for layer in layers}
-        if "supervised" in str(folder):
+        if "supervised" in str(folder) and not validation:
             results["classifier"] = {"y": {"accuracy": self.values.get(folder.name, 70.0)}}
         settings = runs.dataclasses.asdict(runs.PROTOCOLS[protocol])
         content = {
             "identity": {
                 "checkpoint_sha256": runs.sha256(folder / "checkpoints" / "last.ckpt"),
-                "data": {"source": folder.parent.parent.name, "fingerprint": "0" * 64},
+                "data": {"source": folder.parent.parent.name, "fingerprint": "0" * 64} | held_out,
                 "protocol": {"name": protocol, **settings},
                 "seeds": [int(option["--seed"])],
             },
@@ -57,8 +58,7 @@ class Processes:
             "provenance": {name: {"device": "cpu", "versions": {"commit": "0" * 40}} for name in results},
             "results": results,
         }
-        name = "evaluation.json" if protocol == "quick" else f"evaluation-{protocol}.json"
-        (folder / name).write_text(json.dumps(content))
+        (folder / runs.file_name(protocol, validation)).write_text(json.dumps(content))
 
     def metrics(self, name, folder, layer):
         value = self.values.get(folder.name, 50.0)

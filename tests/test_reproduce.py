@@ -269,6 +269,25 @@ def test_rows_of_one_s_own_are_trained_and_tabulated(dim, tmp_path):
     assert in_order([found, {**found, "experiment": "table5"}])[-1] is found
 
 
+def test_rows_trained_without_some_images_are_judged_on_these(dim):
+    words = ["table1", "--data", "cifar10", "--budget", "smoke", "--rows", "Fully*,VAE", "--"]
+    status, printed = dim(*words, "--data.validation", "5000")
+    assert status == 0
+    assert "table1 on 5000 held-out training images of cifar10" in " ".join(printed.out.split())
+    trained, evaluated = (next(c for c in dim.processes.commands if c[0] == name) for name in ("fit", "evaluate"))
+    assert "--data.validation 5000" in " ".join(trained)
+    assert evaluated[-2:] == ["--data.validation", "5000"]
+    found = content(dim, "table1-cifar10-smoke")
+    assert found["validation"] == 5000
+    assert not any(row["published"] for row in found["rows"])
+    vae = next(row for row in found["rows"] if row["name"] == "vae")
+    assert set(vae["ours"]) == {"conv", "fc", "y"}
+    assert "accuracy in % on 5000 held-out training images; CIFAR-10" in view(found).title
+    # Of what is trained without them nothing is of test images, and the other way round.
+    with pytest.raises(UserError, match=r"holds results with --data\.validation 5000"):
+        dim(*words[:-1])
+
+
 def test_the_command_is_known():
     assert "reproduce" in cli.COMMANDS
 

@@ -14,7 +14,7 @@ from dim.data.dataset import Dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Evaluation, Task
 from dim.evaluation.feature_cache import cached
-from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName
+from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName, file_name
 from dim.progress import Report, silent
 from dim.results import IdentifiedFile
 
@@ -28,6 +28,7 @@ __all__ = [
     "ResultFile",
     "combine",
     "evaluate",
+    "file_name",
 ]
 
 SETTINGS = {"cost", "dropout", "weight_decay", "loss", "neighbours", "temperature", "run_fraction", "settings"}

@@ -31,6 +31,17 @@ class Protocol:
     raw_costs: tuple[float, ...] = ()
 
 
+def file_name(protocol: ProtocolName, validation: int = 0, source: str = "") -> str:
+    """Of a results file, after what makes it another than the quick evaluation on the own data's test images.
+
+    Args:
+        validation: held-out training images that were judged on, 0 for test images.
+        source: the data, where they are not what the encoder was trained on.
+    """
+    parts = ("evaluation", source, "validation" if validation else "", protocol if protocol != "quick" else "")
+    return "-".join(filter(None, parts)) + ".json"
+
+
 PROTOCOLS: dict[str, Protocol] = {
     # Minutes on two cores: short converged probes, fixed C, MINE that has only begun to settle. NDM is trained with
     # DV here and below: the exponential of the KL divergence makes an estimate near log n jump.

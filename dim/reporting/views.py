@@ -120,6 +120,8 @@ def view(content: dict[str, Any]) -> View:
     used = [column for column in tables.COLUMNS if column in shown]
     own = f"{experiment}: MLP probes on frozen layers, top-1 test accuracy in %"
     title = f"{TITLES.get(experiment, own)}; {DATA.get(data, data)}, {budget['name']} budget"
+    if held_out := content.get("validation"):
+        title = title.replace("test accuracy in %", f"accuracy in % on {held_out} held-out training images")
     about = trained_with(content["rows"]) or f"{budget['about'][0].upper()}{budget['about'][1:]}."
     about += f" Evaluated by the {content['protocol']['name']} protocol."
     if said := note(experiment, data):

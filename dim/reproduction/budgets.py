@@ -18,11 +18,6 @@ class Evaluating:
     protocol: ProtocolName
     only: tuple[str, ...]
 
-    @property
-    def file(self) -> str:
-        """The results file's name in a run's folder."""
-        return "evaluation.json" if self.protocol == "quick" else f"evaluation-{self.protocol}.json"
-
 
 @dataclass(frozen=True)
 class Budget:

@@ -71,7 +71,7 @@ def _alike(recipe: dict, other: dict) -> bool:
 
 def _evaluation_seconds(run: Run, folder: Path) -> float | None:
     """The measured time of the evaluations that the run needs, if all of them were measured."""
-    content = read_evaluation(folder / run.evaluating.file)
+    content = read_evaluation(folder / run.results)
     if content is None or any(layer not in content["results"].get(name, {}) for name, layer in needed_evaluations(run)):
         return None
     times = content["wall_time"]

@@ -32,15 +32,19 @@ def gather(
     """What there is of an experiment on disk; `rows` are its rows with their runs (one for each seed).
 
     Numbers of stale or unfinished runs are left out, but for what is evaluated of trained ones; all are listed with
-    their state. `extra` are options of `dim fit` that every row had on top of the budget's.
+    their state. `extra` are options of `dim fit` that every row had on top of the budget's. Nothing is published of
+    `validation` held-out images.
     """
-    protocol = rows[0][1][0].evaluating.protocol
+    first = rows[0][1][0]
+    protocol = first.evaluating.protocol
+    judged_on = {"validation": first.validation} if first.validation else {}
     return {
         "schema_version": VERSION,
         "experiment": experiment,
         "data": data,
         "budget": {"name": budget, "about": about(budget, extra), "options": list(extra)},
         "protocol": {"name": protocol, **dataclasses.asdict(PROTOCOLS[protocol])},
+        **judged_on,
         "rows": [_row(experiment, row, runs) for row, runs in rows],
     }
 
@@ -62,7 +66,7 @@ def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         "options": list(row.options),
         "place": row.place,
         "epochs": runs[0].epochs,
-        "published": row.published,
+        "published": {} if runs[0].validation else row.published,
         "ours": {
             column: summary for column, cell in columns.items() if (summary := _summary(measured, "/".join(cell)))
         },
@@ -87,7 +91,7 @@ def _seed(run: Run, wanted: set[str]) -> dict[str, Any]:
     found = state(run)
     entry: dict[str, Any] = {"seed": run.seed, "state": found.stage}
     if found.stage in ("trained", "done"):
-        evaluation, record = read_evaluation(run.folder / run.evaluating.file), read_record(run.folder)
+        evaluation, record = read_evaluation(run.folder / run.results), read_record(run.folder)
         assert record is not None
         its = evaluation is not None and belongs(run, evaluation["identity"], record)
         if evaluation is not None and its and wanted & (cells := _cells(evaluation["results"])).keys():

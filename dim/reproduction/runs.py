@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dim.checkpoints import FOLDER, LAST
 from dim.errors import UserError
-from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS
+from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, file_name
 from dim.files import sha256, write_json
 from dim.networks.encoders import ENCODERS
 from dim.reproduction import recipes
@@ -65,6 +65,16 @@ class Run:
     def epochs(self) -> int | None:
         return recipes.get(self.recipe, "trainer.max_epochs")
 
+    @property
+    def validation(self) -> int:
+        """Training images that it is trained without and judged on, instead of on test images; 0 for none."""
+        return recipes.get(self.recipe, "data.init_args.validation", 0)
+
+    @property
+    def results(self) -> str:
+        """The name of its results file."""
+        return file_name(self.evaluating.protocol, self.validation)
+
     def fit_arguments(self) -> list[str]:
         """Of `dim`, to train this run from its beginning."""
         configs = [word for path in self.files for word in ("--config", str(path))]
@@ -76,7 +86,8 @@ class Run:
     def evaluate_arguments(self) -> list[str]:
         """Of `dim`, to evaluate its last checkpoint."""
         how = ["--protocol", self.evaluating.protocol, "--only", ",".join(self.evaluating.only)]
-        return ["evaluate", str(self.folder), *how, "--seed", str(self.seed), *self._data()]
+        judged = ["--data.validation", str(self.validation)] if self.validation else []
+        return ["evaluate", str(self.folder), *how, "--seed", str(self.seed), *self._data(), *judged]
 
     def _data(self) -> list[str]:
         root = ["--data.root", self.places.root] if self.places.root else []
@@ -171,7 +182,7 @@ def state(run: Run) -> State:
 
 def missing_evaluations(run: Run, record: dict[str, Any]) -> list[tuple[str, str]]:
     """(evaluation, layer) of what the results file lacks for this checkpoint, protocol and seed."""
-    content = read_evaluation(run.folder / run.evaluating.file)
+    content = read_evaluation(run.folder / run.results)
     needed = needed_evaluations(run)
     if content is None or not belongs(run, content["identity"], record):
         return needed
@@ -187,6 +198,7 @@ def belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
         and identity["protocol"] == protocol
         and identity["seeds"] == [run.seed]
         and identity["data"]["source"] == run.data
+        and identity["data"].get("validation", 0) == run.validation
     )
 
 
@@ -200,4 +212,5 @@ def needed_evaluations(run: Run) -> list[tuple[str, str]]:
         if EVALUATIONS[name].layers is None or layer in (EVALUATIONS[name].layers or ())
     ]
     supervised = recipes.get(run.recipe, "model.class_path", "").endswith("Supervised")
-    return [*needed, ("classifier", "y")] if supervised else needed
+    # Its own classifier's accuracy is of test images.
+    return [*needed, ("classifier", "y")] if supervised and not run.validation else needed
