@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from typing import get_args
 
@@ -135,6 +136,56 @@ def test_the_rate_falls_and_the_average_forgets_the_start():
         average = kept * average + (1 - kept) * weights
     torch.testing.assert_close(trained.averaged.module.classifier.bias.detach(), average)
     assert not torch.equal(average, first)
+
+
+@pytest.mark.parametrize("variant", ["vib", "gaussian"])
+def test_a_step_s_gradient_is_that_of_cross_entropy_and_weighted_penalty(variant):
+    x, y = batch()
+    trained = learner(variant)
+    trained.settings = dataclasses.replace(SETTINGS, beta=3.0)
+    parameters = list(trained.model.parameters())
+    torch.manual_seed(1)
+    code, logits = trained.model(x)
+    loss = cross_entropy(logits, y) + 3.0 * compression.penalty(variant, code, x, trained.critic)
+    expected = torch.autograd.grad(loss, parameters)
+    torch.manual_seed(1)
+    trained.step(x, y)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_gaussian_encoder_starts_sure_of_its_codes():
+    encoder = compression.Encoder(16, "vib", SETTINGS)
+    with torch.no_grad():
+        encoder.last.weight.zero_()
+        encoder.last.bias.zero_()
+    code = encoder(batch()[0])
+    torch.testing.assert_close(code.scale, torch.full_like(code.scale, math.log1p(math.exp(-5))))
+
+
+def test_the_error_is_of_the_averaged_weights():
+    x, y = batch(30)
+    trained = learner("deterministic")
+    before = trained.error(x, y)
+    with torch.no_grad():
+        trained.model.classifier.bias[0] += 1e4
+        assert trained.error(x, y) == before
+        trained.averaged.module.classifier.bias[0] += 1e4
+    assert trained.error(x, y) == pytest.approx(100 * float((y != 0).double().mean()))
+
+
+def test_the_plane_s_estimate_is_without_the_statistics_network_s_noise():
+    x, y = batch(30)
+    trained = learner("deterministic")
+    found = trained.plane(x, y)["x_z"]
+    assert trained.plane(x, y)["x_z"] == found
+    critic = trained.critic.eval()
+    with torch.no_grad():
+        z = trained.model.encoder(x).z
+        follow = torch.arange(30)[:, None] + torch.arange(1, compression.NEGATIVES + 1)
+        negative = torch.stack([critic.network(x[rows % 30], z) for rows in follow.T])
+        expected = critic.network(x, z).mean() - negative.exp().mean().log()
+    assert found == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_the_plane_and_the_error():

@@ -35,6 +35,18 @@ def test_clipping_nothing_is_nothing():
     assert torch.equal(players.clipped([torch.ones(3)], [zero])[0], zero)
 
 
+def test_samples_are_of_a_generator_at_rest():
+    trained = players.Players(SETTINGS, False, 3, CPU)
+    trained.step(real())
+    statistics = copy.deepcopy(trained.generator.state_dict())
+    many = trained.sample(50, seed=1)
+    assert all(torch.equal(value, statistics[name]) for name, value in trained.generator.state_dict().items())
+    # By running statistics, not by those of the samples.
+    inputs, _ = trained.inputs(50, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(many[:1], trained.generator.eval()(inputs[:1]))
+
+
 def test_variants_share_weights_data_and_noise():
     plain, mine = players.Players(SETTINGS, False, 3, CPU), players.Players(SETTINGS, True, 3, CPU)
     for name in ("generator", "discriminator"):

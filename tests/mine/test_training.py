@@ -68,6 +68,21 @@ def test_held_out_scores_are_those_of_a_batch_in_chunks(name):
             torch.testing.assert_close(alone[0], whole.negative[i, k])
 
 
+def test_the_rate_falls_to_nothing_along_a_cosine():
+    critic, x, z = small_critic("concat")
+    trainer = training.Trainer(critic, OBJECTIVES["dv"], 0.1, 4, 3)
+    moved = []
+    for _ in range(4):
+        before = [parameter.detach().clone() for parameter in critic.network.parameters()]
+        trainer.step(x, z)
+        after = [parameter.detach() for parameter in critic.network.parameters()]
+        moved.append(max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True)))
+    # Adam's first step is the rate itself.
+    assert moved[0] == pytest.approx(0.1, rel=1e-3)
+    assert trainer._optimiser.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert moved[3] < 0.3 * moved[0]
+
+
 def test_parts_of_scores_are_its_rows():
     scores = Scores(torch.arange(7.0)[:, None], torch.randn(7, 2), torch.randn(7, 1))
     parts = scores.split(3)

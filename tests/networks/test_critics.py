@@ -48,6 +48,21 @@ def test_split_first_layer_is_the_concatenation(cls):
     torch.testing.assert_close(critic.scores(critic.queries(y), critic.keys(maps))[4, 2], expected)
 
 
+def test_the_encode_block_is_its_definition():
+    critic, _, maps = build(LocalDotCritic)
+    drifted(critic)
+    block, rows = critic.map_block, maps.permute(0, 2, 3, 1).flatten(1, 2)
+    hidden = rows.flatten(0, 1) @ block.expand.weight.T
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + block.bn.eps).sqrt()
+    out = (
+        hidden.clamp(min=0) @ block.project.weight.T + block.project.bias + rows.flatten(0, 1) @ block.shortcut.weight.T
+    )
+    out = (out - out.mean(1, keepdim=True)) / (out.var(1, unbiased=False, keepdim=True) + block.norm.eps).sqrt()
+    expected = (out * block.norm.weight + block.norm.bias).view(N, 64, -1)
+    torch.testing.assert_close(block(rows), expected)
+    torch.testing.assert_close(critic.keys(maps), expected - block.norm.bias)
+
+
 @pytest.mark.parametrize("cls", [GlobalConcatCritic, LocalConcatCritic])
 def test_chunks_change_neither_scores_nor_gradients(cls, monkeypatch):
     results = []

@@ -42,6 +42,25 @@ def test_files_table_and_plot_then_only_what_is_missing(tmp_path, capsys, monkey
     assert json.loads((tmp_path / "bottleneck-digits.json").read_text())["cells"][:5] == cells
 
 
+def test_errors_are_of_the_images_that_they_are_named_after(monkeypatch):
+    images, asked = bottleneck._Images(digits.load(8), torch.device("cpu")), []
+
+    class Learner:
+        def plane(self, x, y):
+            assert x is images.held_out[0]
+            return {"x_z": 1.0, "z_y": 1.0}
+
+        def error(self, x, y):
+            asked.append(x)
+            return 7.0 if x is images.test[0] else 5.0
+
+    monkeypatch.setattr(bottleneck, "train", lambda *_: iter([(0.0, Learner())]))
+    setting = {"variant": "deterministic", "seed": 0}
+    found = images.measure(setting, bottleneck.Settings(epochs=1), lambda *_: None)
+    assert (found["test_error"], found["validation_error"]) == (7.0, 5.0)
+    assert [x is image for x, image in zip(asked, (images.test[0], images.held_out[0]), strict=True)] == [True, True]
+
+
 def test_an_outlier_does_not_stretch_the_information_plane():
     def row(variant, seed, *estimates):
         return {"variant": variant, "seed": seed, "history": [{"x_z": v, "z_y": 1.0} for v in estimates]}
