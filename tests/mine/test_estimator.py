@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dim.errors import UserError
-from dim.mine import MINE, estimator
+from dim.mine import MINE, estimator, training
 from dim.mine.inputs import cut
 from dim.objectives import OBJECTIVES
 
@@ -62,6 +62,20 @@ def test_independence_gives_nearly_nothing_and_bits_are_nats_over_log_two():
     assert abs(nats.estimate_) < 0.05
     assert bits.estimate_ == pytest.approx(nats.estimate_ / math.log(2))
     assert bits.ceiling_ == pytest.approx(math.log2(1200))
+
+
+def test_training_stops_by_pairs_that_are_not_reported_on(monkeypatch):
+    seen, stop = [], training.Best.stop
+
+    def watched(self, value, critic):
+        seen.append(value)
+        return stop(self, value, critic)
+
+    monkeypatch.setattr(training.Best, "stop", watched)
+    x, z, _ = gaussians(0.8, 1, 600)
+    found = MINE(epochs=2, widths=(8,), evaluations=4).fit(x, z)
+    assert seen == [entry["validation"] for entry in found.history_]
+    assert not set(seen) & {entry["estimate"] for entry in found.history_}
 
 
 def test_the_same_seed_gives_the_same_estimate():
