@@ -243,6 +243,12 @@ def test_a_cosine_that_is_made_longer_says_where_it_goes_on(tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
+def test_a_cosine_ends_with_the_run_s_last_step(tmp_path):
+    train(tmp_path, *MODELS["supervised"], "--model.schedule", "cosine", epochs=1)
+    (optimiser,) = checkpoint(tmp_path)["optimizer_states"]
+    assert [group["lr"] for group in optimiser["param_groups"]] == pytest.approx([0, 0], abs=1e-9)
+
+
 def test_a_run_by_the_clock_is_told_that_it_has_no_cosine(tmp_path, capsys):
     clock = ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:01"]
     train(tmp_path, *MODELS["supervised"], "--model.schedule", "cosine", *clock)

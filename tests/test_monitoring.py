@@ -8,8 +8,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dim import fit
+from dim.data import ImageData
 from dim.errors import UserError
-from dim.monitoring import OnlineProbe
+from dim.models import Autoencoder
+from dim.monitoring import OnlineProbe, Pictures
 
 RUN = "digits/run"
 SMALL = "--model DeepInfoMax --model.units 32 --model.code_size 16 --model.width 32 --model.learning_rate 1e-3"
@@ -116,3 +118,17 @@ def test_a_step_is_softmax_regression_on_standardised_features():
     again._learn({"y": features}, SimpleNamespace(labels=labels))
     assert torch.equal(again.heads["y"][1].weight, probe.heads["y"][1].weight)
     assert again._seen == probe._seen == 16
+
+
+def test_a_model_is_as_it_was_once_its_pictures_are_drawn():
+    data = ImageData("digits")
+    data.setup()
+    model = Autoencoder(code_size=16)
+    before = copy.deepcopy(model.state_dict())
+    where = {"current_epoch": 0, "max_epochs": 2, "global_step": 1, "max_steps": -1, "is_global_zero": False}
+    drawn = []
+    model.pictures = lambda images: drawn.append(Autoencoder.pictures(model, images)) or drawn[0]
+    Pictures(images=4).on_train_epoch_end(SimpleNamespace(datamodule=data, **where), model)
+    assert drawn[0]["reconstructions"].shape == (4, 3, 32, 32)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

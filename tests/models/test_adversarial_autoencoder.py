@@ -37,6 +37,30 @@ def test_the_encoder_s_step_raises_the_discriminator_s_loss(batch):
     assert after["prior"].item() < before["prior"].item()
 
 
+def test_the_adversarial_weight_scales_the_encoder_s_term_alone(batch):
+    values = {}
+    for weight in (1.0, 3.0):
+        torch.manual_seed(0)
+        model = AdversarialAutoencoder(code_size=16, adversarial_weight=weight)
+        model.reseed(0, 0)
+        values[weight] = model.losses(batch).losses
+    torch.testing.assert_close(values[3.0]["prior"], 3 * values[1.0]["prior"])
+    for other in ("reconstruction", "discriminator"):
+        torch.testing.assert_close(values[3.0][other], values[1.0][other])
+
+
+@pytest.mark.parametrize(
+    ("prior", "mapped"),
+    [("gaussian", lambda y: y), ("uniform", torch.sigmoid), ("sphere", torch.nn.functional.normalize)],
+)
+def test_the_decoder_learns_on_codes_where_the_prior_lives(prior, mapped, batch, monkeypatch):
+    model = AdversarialAutoencoder(code_size=16, prior=prior)
+    seen = []
+    monkeypatch.setattr(model.decoder, "forward", lambda code: seen.append(code) or torch.zeros_like(batch.images))
+    model.losses(batch)
+    torch.testing.assert_close(seen, [mapped(model.encoder(batch.images)["y"])])
+
+
 @pytest.mark.parametrize("prior", ["gaussian", "uniform", "sphere"])
 def test_pictures_decode_codes_and_samples_of_the_prior(batch, prior):
     grids = AdversarialAutoencoder(code_size=16, prior=prior).eval().pictures(batch.images[:4])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -51,6 +53,19 @@ def test_every_part_is_trained_by_what_it_should_feel(batch, felt):
     vae = Autoencoder(kl_weight=1.0, code_size=16)
     assert felt(vae, batch, ["kl"]) == {"encoder", "log_variance"}
     assert felt(vae, batch, ["reconstruction"]) == {"encoder", "log_variance", "decoder"}
+
+
+def test_the_decoder_sees_codes_as_far_from_their_mean_as_the_variance_says(batch, monkeypatch):
+    model = Autoencoder(kl_weight=1.0, code_size=16)
+    torch.nn.init.zeros_(model.log_variance.weight)
+    torch.nn.init.constant_(model.log_variance.bias, math.log(4))
+    seen = []
+    monkeypatch.setattr(model.decoder, "forward", lambda code: seen.append(code) or torch.zeros_like(batch.images))
+    model.reseed(0, 0)
+    model.losses(batch)
+    model.reseed(0, 0)
+    noise = model.prior_samples("gaussian", len(batch.images))
+    torch.testing.assert_close(seen, [model.encoder(batch.images)["y"] + 2 * noise])
 
 
 def test_beta_weighs_the_kl_alone(batch):

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from dim.data import ImageData
+from dim.data.loader import normalise
 from dim.errors import UserError
 from dim.models import Autoencoder, Supervised
 
@@ -124,6 +126,19 @@ def test_warm_up_then_cosine_decay():
     assert all(a > b for a, b in itertools.pairwise(rates[4:]))
 
 
+def test_whitening_looks_at_the_training_split_alone(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("dim.models.base.whiten", lambda convolution, images: seen.append(images))
+    data = ImageData("digits", validation=100)
+    data.setup("fit")
+    model = attach(Supervised(whitening=True), tmp_path)
+    vars(model.trainer).update(datamodule=data, num_devices=1, num_nodes=1, world_size=1)
+    model.setup("fit")
+    (images,) = seen
+    assert torch.equal(images, normalise(data.splits["train"].images))
+    assert len(images) == len(data.dataset.train.images) - 100
+
+
 def test_hyper_parameters_are_plain_and_complete():
     hparams = dict(Supervised(num_classes=3, learning_rate=0.5).hparams)
     assert hparams["num_classes"] == 3
@@ -145,6 +160,13 @@ def test_weight_decay_shrinks_matrices_and_filters_alone(decay, kept, tmp_path):
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight.detach(), before[name] * (kept if weight.ndim > 1 else 1.0))
     assert {before[name].ndim for name in before} == {1, 2, 4}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_all_parameters_move_with_the_rate_and_betas_asked_for(decay, tmp_path):
+    model = attach(Supervised(learning_rate=0.1, betas=(0.3, 0.9), weight_decay=decay), tmp_path)
+    for group in model.configure_optimizers()["optimizer"].param_groups:
+        assert (group["lr"], *group["betas"]) == (0.1, 0.3, 0.9)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 10.0, float("nan")])

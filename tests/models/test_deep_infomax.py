@@ -3,11 +3,13 @@ import math
 import pytest
 import torch
 
+from dim import adversarial
 from dim.augmentation import NUMBERS, random_view
 from dim.contrast import contrast
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models import DeepInfoMax
+from dim.models.base import Step
 from dim.objectives import infonce
 
 SMALL = {"units": 32, "width": 32, "code_size": 16}
@@ -132,6 +134,31 @@ def test_structure_tasks_add_their_losses(batch):
     assert "coordinates_accuracy" in step.metrics
 
 
+def test_occlusion_hides_a_part_from_the_code_and_not_from_the_maps(batch, monkeypatch):
+    model = DeepInfoMax(occlusion=True, **SMALL)
+    boxes = torch.tensor([[4, 8, 20, 16]]).expand(len(batch.images), -1)
+    monkeypatch.setattr("dim.models.deep_infomax.random_boxes", lambda *args: boxes)
+    hidden = batch.images.clone()
+    hidden[:, :, 4:24, 8:24] = 0
+    (seen,) = model._seen(batch.images)
+    whole, rest = model.encoder(batch.images), model.encoder(hidden)
+    assert not torch.allclose(whole["y"], rest["y"])
+    assert not torch.allclose(whole["local"], rest["local"])
+    torch.testing.assert_close(seen["local"], whole["local"])
+    torch.testing.assert_close(seen["y"], rest["y"])
+
+
+@pytest.mark.parametrize("task", ["absolute", "relative"])
+def test_code_and_maps_both_feel_the_coordinates(task, batch, felt):
+    model = DeepInfoMax(gamma=0.0, coordinates=task, **SMALL)
+    assert felt(model, batch, ["coordinates"]) == {"encoder", "coordinates"}
+    outputs = {name: value.detach().requires_grad_() for name, value in model.encoder(batch.images).items()}
+    step = Step({}, {})
+    model._add_coordinates(step, outputs)
+    step.losses["coordinates"].backward()
+    assert {name for name, value in outputs.items() if value.grad is not None and value.grad.any()} == {"y", "local"}
+
+
 @pytest.mark.parametrize("objective", ["tuba", "interpolated"])
 def test_learned_baselines_are_trained_with_the_critic(batch, objective):
     model = DeepInfoMax(gamma=0.0, local_objective=objective, negatives=2, local_critic="concat", **SMALL)
@@ -175,3 +202,14 @@ def test_with_views_codes_of_each_are_scored_against_maps_of_the_other(batch, mo
         torch.stack(values).mean().item() + math.log(1 + 31 * 64), abs=1e-4
     )
     assert set(step.losses) == {"local", "prior", "discriminator"}
+
+
+def test_codes_of_both_views_are_matched_to_the_prior(batch, monkeypatch):
+    model = DeepInfoMax(gamma=0.1, views=True, **SMALL)
+    matched, match_prior = [], adversarial.match_prior
+    monkeypatch.setattr(adversarial, "match_prior", lambda *args: matched.append(args[4]) or match_prior(*args))
+    model.reseed(0, 0)
+    model.losses(batch)
+    model.reseed(0, 0)
+    torch.testing.assert_close(matched, [torch.cat([outputs["y"] for outputs in model._seen(batch.images)])])
+    assert len(matched[0].unique(dim=0)) == 2 * len(batch.images)
