@@ -53,17 +53,22 @@ class OnlineProbe(Callback):
     Args:
         layers: which of the encoder's, by default those that `dim evaluate` probes; an empty list turns the probe off.
         learning_rate: of its Adam.
+        every_n_steps: it looks at one step in so many: on a CPU each look takes a twentieth of a small model's step.
 
     Raises:
         UserError: the encoder has no such layer.
     """
 
-    def __init__(self, layers: Sequence[str] | None = None, learning_rate: float = 1e-3) -> None:
+    def __init__(
+        self, layers: Sequence[str] | None = None, learning_rate: float = 1e-3, every_n_steps: int = 2
+    ) -> None:
         positive(**{"probe.learning_rate": learning_rate})
-        self.asked, self.learning_rate = layers, learning_rate
+        at_least(1, **{"probe.every_n_steps": every_n_steps})
+        self.asked, self.learning_rate, self.every_n_steps = layers, learning_rate, every_n_steps
         self.layers: tuple[str, ...] = ()
         self.heads = nn.ModuleDict()
         self.optimiser: torch.optim.Optimizer | None = None
+        self._looks = False
         self._features: dict[str, Tensor] | None = None
         self._hook: Any = None
         self._correct: Tensor | None = None
@@ -102,8 +107,12 @@ class OnlineProbe(Callback):
             self._hook.remove()
             self._hook = None
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        # Such steps that logs, after a multiple of steps, have the newest look in them.
+        self._looks = (trainer.global_step + 1) % self.every_n_steps == 0
+
     def _catch(self, module: nn.Module, inputs: Any, outputs: dict[str, Tensor]) -> None:
-        if module.training and self._features is None:
+        if module.training and self._looks and self._features is None:
             self._features = {layer: outputs[layer].detach() for layer in self.layers}
 
     @torch.enable_grad()
@@ -111,10 +120,9 @@ class OnlineProbe(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         features, self._features = self._features, None
-        if features is None or len(batch.labels) < 2:  # batch statistics need two images
-            return
-        self._learn(features, batch)
-        if stepped(trainer) and due(trainer, trainer.global_step):
+        if features is not None and len(batch.labels) > 1:  # batch statistics need two images
+            self._learn(features, batch)
+        if self._seen and stepped(trainer) and due(trainer, trainer.global_step):
             self._log(pl_module)
 
     def _learn(self, features: dict[str, Tensor], batch: Batch) -> None:

@@ -93,6 +93,22 @@ def test_other_ways_to_train_are_watched_too(tmp_path, options):
     assert "probe/fc" not in events.Tags()["scalars"]
 
 
+@pytest.mark.parametrize(("every", "looked"), [(1, [0, 1, 2, 3, 4, 5, 6]), (3, [2, 5])])
+def test_the_probe_looks_at_one_step_in_so_many(every, looked, tmp_path, monkeypatch):
+    steps, learn = [], OnlineProbe._learn
+    monkeypatch.setattr(OnlineProbe, "_learn", lambda self, *batch: steps.append(batch[1]) or learn(self, *batch))
+    batches, look = [], OnlineProbe.on_train_batch_end
+
+    def ending(self, trainer, module, outputs, batch, *rest):
+        batches.append(batch)
+        look(self, trainer, module, outputs, batch, *rest)
+
+    monkeypatch.setattr(OnlineProbe, "on_train_batch_end", ending)
+    limits = ["--data.batch_size", "4", "--codes.images", "0", "--trainer.limit_train_batches", "7"]
+    train(tmp_path, "--probe.every_n_steps", str(every), "--probe.layers", "[y]", *limits, epochs=1)
+    assert [number for number, batch in enumerate(batches) if any(batch is seen for seen in steps)] == looked
+
+
 def test_a_step_is_softmax_regression_on_standardised_features():
     torch.manual_seed(0)
     encoder = torch.nn.Module()
