@@ -1,5 +1,6 @@
 """Real features for the evaluations: scikit-learn's embedded 8x8 digits."""
 
+import math
 from typing import NamedTuple
 
 import pytest
@@ -31,3 +32,23 @@ def shuffled(digits: Digits) -> Digits:
     """The same pixels with training labels that have nothing to do with them."""
     order = torch.randperm(len(digits.train_labels), generator=torch.Generator().manual_seed(1))
     return digits._replace(train_labels=digits.train_labels[order])
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """Learning rates of all steps that Adam has taken so far."""
+    taken = []
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure=None):
+            taken.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    return taken
+
+
+@pytest.fixture(scope="session")
+def cosine():
+    """What a cosine makes of a learning rate: the rates of so many steps."""
+    return lambda rate, steps: [rate * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]

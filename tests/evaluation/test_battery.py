@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dim.data.dataset import Split
+from dim.evaluation import battery
 from dim.evaluation.battery import EVALUATIONS, PROBES, Task
 from dim.evaluation.decoder import DecoderTraining
 from dim.evaluation.information import MINETraining
@@ -32,6 +33,21 @@ def task(digits, tmp_path):
     return Task(*features, train, test, SHORT, 0, f"{tmp_path}/", silent)
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """Arguments of what the evaluations call, each of which returns how many calls there were."""
+    made = []
+
+    def recorded(*arguments, **options):
+        made.append((arguments, options))
+        return {"accuracy": [0.0], "estimate": len(made), "history": []}
+
+    for name in ("svm", "linear", "knn", "spectrum", "reconstruction", "information", "ndm"):
+        monkeypatch.setattr(battery, name, recorded)
+    monkeypatch.setattr(battery, "mlp", lambda *arguments: dict.fromkeys(arguments[0], recorded(*arguments)))
+    return made
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_every_evaluation_reports_on_every_layer(task, name):
     found = EVALUATIONS[name].run(task)
@@ -39,6 +55,41 @@ def test_every_evaluation_reports_on_every_layer(task, name):
     main = {"rank": "effective_rank", "decoder": "ssim", "mine": "estimate", "ndm": "estimate"}.get(name, "accuracy")
     assert isinstance(found["y"][main], float)
     assert EVALUATIONS[name].budget(SHORT) or name in PROBES
+
+
+def test_each_evaluation_is_given_the_rows_of_its_splits(task, calls):
+    plain = dataclasses.replace(task, pictures=None)
+    train, test, images, pictures = task.train["y"], task.test["y"], task.train_split.images, task.test_split.images
+    probed = [train, task.train_split.labels, test, task.test_split.labels]
+    expected = dict.fromkeys(("svm", "linear", "knn"), probed) | {
+        "mlp": [task.train, probed[1], task.test, probed[3]],
+        "rank": [test],
+        "decoder": [train, images, test, pictures],
+        "mine": [images, train, pictures, test],
+        "ndm": [train, test],
+    }
+    assert set(expected) == set(EVALUATIONS)
+    for name, given in expected.items():
+        calls.clear()
+        EVALUATIONS[name].run(plain)
+        arguments, _ = calls[0]
+        assert [id(each) for each in arguments[: len(given)]] == [id(each) for each in given], name
+
+
+def test_ndm_with_a_sigmoid_is_of_squashed_codes(task, calls):
+    found = EVALUATIONS["ndm"].run(dataclasses.replace(task, pictures=None))["y"]
+    (squashed, held_out, *_), _ = calls[1]
+    torch.testing.assert_close(squashed, 1 / (1 + (-task.train["y"]).exp()))
+    torch.testing.assert_close(held_out, 1 / (1 + (-task.test["y"]).exp()))
+    assert (found["estimate"], found["sigmoid"]["estimate"]) == (1, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in EVALUATIONS if name not in ("knn", "rank")])
+def test_each_evaluation_is_given_the_seed(task, calls, name):
+    EVALUATIONS[name].run(dataclasses.replace(task, seed=7, pictures=None))
+    for arguments, options in calls:
+        given = [options, *map(vars, filter(dataclasses.is_dataclass, (*arguments, *options.values())))]
+        assert [each["seed"] for each in given if "seed" in each] == [7]
 
 
 def test_raw_features_have_an_svm_of_their_own(task):

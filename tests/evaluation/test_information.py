@@ -15,6 +15,9 @@ def test_codes_that_tell_the_class_share_information_with_the_images():
     # I(X; class) cannot exceed the entropy of the classes, and digits tell them well.
     assert 1.0 < found["estimate"] < math.log(10) + 0.1
     assert found["ceiling"] == math.log(360)
+    last = found["history"][-1]
+    assert (found["estimate"], found["train_estimate"]) == (last["estimate"], last["train"])
+    assert last["estimate"] != last["train"]
     short = MINETraining(epochs=1, batch_size=64, learning_rate=1e-3, evaluations=1)
     noise = [torch.randn(len(split.labels), 4) for split in (dataset.train, dataset.test)]
     nothing = information(images[0], noise[0], images[1], noise[1], short)

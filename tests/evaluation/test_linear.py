@@ -38,6 +38,19 @@ def test_result_of_a_whole_evaluation(digits):
     assert result == linear(*arguments)
 
 
+def test_test_rows_are_standardised_as_the_training_rows(digits):
+    standardiser = Standardiser.fit(digits.train)
+    problem = Softmax(standardiser(digits.train), digits.train_labels)
+    weights = problem.fit(1e-3, problem.zero_weights()).weights.double()
+    # Of one class alone, so that their own statistics are others.
+    zeros = digits.test_labels == 0
+    values = standardiser(digits.test[zeros]).double() @ weights[:, :-1].T + weights[:, -1]
+    labels = digits.test_labels[zeros]
+    result = linear(digits.train, digits.train_labels, digits.test[zeros], labels, costs=[1e-3])
+    assert result["cross_entropy"] == pytest.approx(functional.cross_entropy(values, labels).item(), rel=1e-4)
+    assert result["accuracy"] == pytest.approx(100 * (values.argmax(1) == 0).double().mean().item())
+
+
 def test_chance_on_shuffled_labels(shuffled):
     arguments = (shuffled.train, shuffled.train_labels, shuffled.test, shuffled.test_labels)
     assert 4 < linear(*arguments, costs=[1e-3])["accuracy"] < 18

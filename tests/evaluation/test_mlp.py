@@ -5,7 +5,7 @@ import torch
 
 from dim.errors import UserError
 from dim.evaluation.features import split
-from dim.evaluation.mlp import MLPProbe, Net, mlp
+from dim.evaluation.mlp import Fitting, MLPProbe, Net, mlp
 
 QUICK = MLPProbe(epochs=8, batch_size=64, learning_rate=3e-3)
 
@@ -79,6 +79,26 @@ def test_published_learning_rate_falls_at_the_milestones(digits):
     fallen, free = (mlp(*arguments, probe)["fc"]["train_losses"] for probe in (falling, constant))
     assert fallen[0] == free[0]
     assert fallen[2] > free[2] + 0.05
+
+
+def test_cosine_falls_to_zero_over_all_steps(digits, rates, cosine):
+    probe = dataclasses.replace(QUICK, epochs=2)
+    mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)
+    assert rates == pytest.approx(cosine(probe.learning_rate, 2 * (1200 // 64)))
+
+
+def test_accuracy_is_of_single_rows_and_changes_nothing(digits):
+    fitting = Fitting(QUICK, {"dropout": 0.5, "weight_decay": 0.0}, digits.train, 10, steps=18)
+    for rows in torch.arange(1200).split(64)[:18]:
+        fitting.step(rows, digits.train_labels[rows])
+    before = {name: value.clone() for name, value in fitting.net.state_dict().items()}
+    stream = fitting.net.generator.get_state()
+    whole = fitting.accuracy(digits.test, digits.test_labels)
+    parts = [fitting.accuracy(digits.test[rows], digits.test_labels[rows]) for rows in torch.arange(597).split(3)]
+    assert whole == pytest.approx(sum(parts) / 199)
+    assert fitting.net.training
+    assert torch.equal(fitting.net.generator.get_state(), stream)
+    torch.testing.assert_close(fitting.net.state_dict(), before, rtol=0, atol=0)
 
 
 def test_net_drops_units_in_training_only():

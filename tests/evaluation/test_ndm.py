@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -30,6 +32,15 @@ def test_correlated_gaussians_have_their_total_correlation():
 def test_independent_features_give_nearly_nothing():
     found = ndm(gaussian(0.0)[0], gaussian(0.0, seed=1)[0], SHORT)
     assert abs(found["estimate"]) < 0.05
+
+
+def test_estimate_and_ceiling_are_of_the_held_out_codes():
+    training = NDMTraining("dv", epochs=8, batch_size=250, learning_rate=2e-3, evaluations=4)
+    found = ndm(gaussian(0.9, rows=1000)[0], gaussian(0.0, rows=300, seed=1)[0], training)
+    assert found["train_estimate"] > 1
+    assert found["estimate"] < 0
+    assert found["mean_of_last"] < 0
+    assert found["ceiling"] == pytest.approx(math.log(300))
 
 
 def test_codes_of_one_feature_are_refused():

@@ -49,10 +49,25 @@ def test_only_what_is_missing_is_run(setting, tmp_path, monkeypatch):
 
 def test_what_does_not_depend_on_the_seed_is_run_once(setting, tmp_path):
     found = run(setting, tmp_path / "evaluation.json", ["mlp", "linear", "knn", "rank"], seeds=(0, 1))
-    assert len(found["mlp"]["y"]["runs"]) == 2
+    first, second = found["mlp"]["y"]["runs"]
+    assert first["train_losses"] != second["train_losses"]
     for name in ("linear", "knn", "rank"):
         assert "runs" not in found[name]["y"]
         assert not [metric for metric in found[name]["y"] if metric.endswith("_std")]
+
+
+def test_each_seed_is_used_and_the_first_alone_draws_pictures(setting, tmp_path, monkeypatch):
+    tasks = []
+
+    def recorded(task):
+        tasks.append(task)
+        return {"y": {"accuracy": float(task.seed)}}
+
+    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(recorded))
+    found = run(setting, tmp_path / "evaluation.json", ["mlp"], seeds=(3, 5))
+    assert [task.seed for task in tasks] == [3, 5]
+    assert [task.pictures for task in tasks] == [f"{tmp_path}/", None]
+    assert [one["accuracy"] for one in found["mlp"]["y"]["runs"]] == [3, 5]
 
 
 def test_finished_evaluations_survive_one_that_fails(setting, tmp_path, monkeypatch):

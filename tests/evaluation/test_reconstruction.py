@@ -5,7 +5,9 @@ from PIL import Image
 from torch.nn import functional
 
 from dim.errors import UserError
-from dim.evaluation.decoder import DecoderTraining, reconstruction, write_picture
+from dim.evaluation.decoder import DecoderTraining, fit_decoder, reconstruction, write_picture
+from dim.evaluation.ssim import ms_ssim, ssim, ssim_authors
+from dim.networks.decoders import Decoder
 
 SMALL = DecoderTraining(widths=(16, 16, 8, 8), epochs=4, batch_size=50)
 
@@ -39,6 +41,43 @@ def test_codes_that_hold_the_image_reconstruct_better_than_random_ones(digits, i
     assert told["train_mse"] == sorted(told["train_mse"], reverse=True)
     assert Image.open(picture).size == (340, 4 * 2 * 34)
     assert [path.name for path in picture.parent.iterdir()] == ["digits.png"]
+
+
+def test_each_measure_stands_under_its_name_and_is_of_the_decoder_in_evaluation_mode(digits, images, monkeypatch):
+    train, test = images
+    training = DecoderTraining(widths=(8, 8, 8, 8), epochs=2, batch_size=20, learning_rate=0.01)
+    decoder, losses = fit_decoder(digits.train[:600], train, training)
+    truth = test / 127.5 - 1
+    with torch.no_grad():
+        made = decoder.eval()(digits.test[:100])
+    monkeypatch.setattr("dim.evaluation.decoder.EVALUATION_ROWS", 40)  # 40, 40 and 20 rows
+    found = reconstruction(digits.train[:600], train, digits.test[:100], test, training=training)
+    for measure in (ms_ssim, ssim, ssim_authors):
+        assert found[measure.__name__] == pytest.approx(measure(made, truth).mean().item(), abs=1e-4)
+    assert found["mse"] == pytest.approx(functional.mse_loss(made, truth).item(), abs=1e-4)
+    assert found["train_mse"] == losses
+
+
+def test_decoder_is_trained_on_so_many_images_drawn_at_random(digits, images, monkeypatch):
+    original, seen = Decoder.forward, []
+
+    def forward(self, codes):
+        seen.append(codes[:, 0].int())
+        return original(self, codes)
+
+    monkeypatch.setattr(Decoder, "forward", forward)
+    numbered = torch.arange(600.0)[:, None].expand(-1, 2)
+    fit_decoder(numbered, images[0], DecoderTraining(widths=(4, 4, 4, 4), epochs=3, batch_size=10, images=30))
+    rows, times = torch.cat(seen).unique(return_counts=True)
+    assert len(rows) == 30
+    assert (times == 3).all()
+    assert rows.max() > 300
+
+
+def test_cosine_falls_to_zero_over_all_steps(digits, images, rates, cosine):
+    training = DecoderTraining(widths=(4, 4, 4, 4), epochs=2, batch_size=25, images=100)
+    fit_decoder(digits.train[:600], images[0], training)
+    assert rates == pytest.approx(cosine(training.learning_rate, 2 * 4))
 
 
 def test_is_deterministic_and_leaves_the_global_stream_alone(digits, images):

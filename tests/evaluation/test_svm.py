@@ -118,6 +118,19 @@ def test_a_run_is_liblinear_on_the_rows_that_it_keeps(digits):
     assert result["accuracies"] == pytest.approx([100 * machine.score(test, digits.test_labels)], abs=0.2)
 
 
+def test_test_rows_are_standardised_as_the_training_rows(digits):
+    standardiser = Standardiser.fit(digits.train)
+    problem = Machines(standardiser(digits.train), digits.train_labels, "squared_hinge")
+    weights = problem.fit(1e-3, problem.zero_weights()).weights
+    # Of one class alone, so that their own statistics are others.
+    zeros = digits.test_labels == 0
+    found = predict(Rows(standardiser(digits.test[zeros])), weights) == 0
+    arguments = (digits.train, digits.train_labels, digits.test[zeros], digits.test_labels[zeros])
+    accuracy = svm(*arguments, costs=[1e-3], runs=0)["accuracy"]
+    assert accuracy == pytest.approx(100 * found.double().mean().item())
+    assert accuracy > 90
+
+
 def test_two_classes_and_a_class_without_training_rows(digits):
     chosen, others = digits.train_labels < 3, digits.test_labels < 3
     labels = digits.train_labels[chosen]
