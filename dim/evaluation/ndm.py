@@ -67,8 +67,12 @@ def ndm(
         UserError: codes that are not (N, D) with at least two rows and features, no epochs, divergence.
     """
     training = training or NDMTraining()
-    if train_codes.ndim != 2 or min(*train_codes.shape, len(test_codes)) < 2 or training.epochs < 1:
-        raise UserError(f"ndm: codes must be (N, D) with N and D at least 2, found {tuple(train_codes.shape)}")
+    shapes = [tuple(codes.shape) for codes in (train_codes, test_codes)]
+    if any(len(shape) != 2 or min(shape) < 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        found = " and ".join(map(str, shapes))
+        raise UserError(f"ndm: codes must be (N, D) with N and D at least 2 and the same D, found {found}")
+    if training.epochs < 1:
+        raise UserError(f"ndm: epochs is {training.epochs}: it must be at least 1")
     report = progress or silent
     standardise = Standardiser.fit(train_codes)
     codes, held_out = standardise(train_codes), standardise(test_codes)

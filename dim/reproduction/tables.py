@@ -28,7 +28,7 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
     ("mine", "train_estimate"): ("MINE, nats on training batches (table 4, presumably)", ("table4", "mine")),
     ("mine", "ceiling"): ("log n of MINE's held-out pairs: more is not certified", None),
     ("ndm", "mean_of_last"): ("NDM, held-out nats, last evaluations (table 4)", ("table4", "ndm")),
-    ("ndm", "train_estimate"): ("NDM, nats on training codes", None),
+    ("ndm", "train_estimate"): ("NDM, nats on the last training batch", None),
     ("ndm", "sigmoid"): ("NDM with a sigmoid, held-out nats, last evaluations (table 4)", ("table4", "ndm_sigmoid")),
     ("ndm", "ceiling"): ("log n of NDM's held-out codes: more is not certified", None),
 }
@@ -51,7 +51,7 @@ COLUMNS = {
     "mine_held_out": "MINE, held-out",
     "mine_ceiling": "log n of MINE's pairs",
     "ndm": "NDM, held-out",
-    "ndm_training": "NDM, training codes",
+    "ndm_training": "NDM, last training batch",
     "ndm_sigmoid": "NDM, sigmoid",
     "ndm_ceiling": "log n of NDM's codes",
 }

@@ -44,5 +44,8 @@ def test_estimate_and_ceiling_are_of_the_held_out_codes():
 
 
 def test_codes_of_one_feature_are_refused():
-    with pytest.raises(UserError, match="D at least 2"):
-        ndm(torch.zeros(10, 1), torch.zeros(10, 1))
+    for train, test in (((10, 1), (10, 1)), ((10, 3), (10, 4)), ((10, 3), (1, 3)), ((10, 3), (10,))):
+        with pytest.raises(UserError, match=r"D at least 2 and the same D, found \(10, "):
+            ndm(torch.zeros(train), torch.zeros(test))
+    with pytest.raises(UserError, match="epochs is 0"):
+        ndm(torch.zeros(10, 3), torch.zeros(10, 3), NDMTraining(epochs=0))
