@@ -1,5 +1,6 @@
 import itertools
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from dim.data import ImageData
 from dim.data.loader import normalise
 from dim.errors import UserError
-from dim.models import Autoencoder, Supervised
+from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, Supervised
 
 
 def attach(model, folder, step=0, every=50):
@@ -173,3 +174,16 @@ def test_all_parameters_move_with_the_rate_and_betas_asked_for(decay, tmp_path):
 def test_a_decay_that_is_negative_or_takes_off_everything_is_refused(decay):
     with pytest.raises(UserError, match="weight_decay is"):
         Supervised(learning_rate=0.1, weight_decay=decay)
+
+
+@pytest.mark.parametrize("model", [BiGAN, AdversarialAutoencoder, partial(DeepInfoMax, units=32)])
+def test_the_gradient_penalty_is_added_with_its_weight(model, batch):
+    values = []
+    for weight in (0.0, 100.0, 200.0):
+        torch.manual_seed(0)
+        made = model(code_size=16, gradient_penalty=weight)
+        made.reseed(0, 0)
+        values.append(made.losses(batch).losses["discriminator"].item())
+    none, once, twice = values
+    assert once > none
+    assert twice - none == pytest.approx(2 * (once - none), rel=1e-3)
