@@ -45,15 +45,16 @@ class RunCheckpoint(Checkpoint):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = Path(trainer.default_root_dir) / FOLDER
-        self.commits = [versions()["commit"]] if stage == "fit" else []
+        self.commits = [versions()["commit"] or f"version {__version__}"] if stage == "fit" else []
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        before, now = checkpoint.get("run", {}).get("commits", []), self.commits
-        if before and now and before[-1] != now[-1] and trainer.is_global_zero:
-            was, this = (f"commit {each}" if each else "an installed package" for each in (before[-1], now[-1]))
-            print(f"dim: warning: trained so far by {was}, from now on by {this}", file=sys.stderr)
+        run, now = checkpoint.get("run", {}), self.commits
+        # Files from before commits were kept have their version alone.
+        before = run.get("commits") or [f"version {run.get('version', 'unknown')}"]
+        if now and before[-1] != now[-1] and trainer.is_global_zero:
+            print(f"dim: warning: trained so far by {before[-1]}, from now on by {now[-1]}", file=sys.stderr)
         self.commits = before if before[-1:] == now else [*before, *now]
 
     def on_save_checkpoint(

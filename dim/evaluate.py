@@ -108,16 +108,19 @@ def evaluate(
     # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
     size = None if source in cifar.KINDS and encoder.image_size == cifar.SIDE else encoder.image_size
     dataset = load_dataset(source, root or ROOT, data.download, size)
-    # Checkpoints from before the data's fingerprint was kept say their source alone.
-    same = content.get("data_fingerprint", dataset.fingerprint) == dataset.fingerprint and source == trained_on
+    # Older checkpoints and exported files say their source alone, which tells of no folder what is in it.
+    unsaid = None if source == "folder" else dataset.fingerprint
+    same = content.get("data_fingerprint", unsaid) == dataset.fingerprint and source == trained_on
+    run = content.get("run", {})
     judged_on = {"source": source, "fingerprint": dataset.fingerprint}
     if data.validation:
         judged_on["validation"] = data.validation
         dataset = _held_out(dataset, data.validation)
-        if same and trained.get("validation", 0) != data.validation:
+        # Fewer held-out images are among more: `split_validation` takes the first of each class in a fixed order.
+        if same and trained.get("validation", 0) < data.validation:
+            seen = "images and their labels" if run.get("model") == "Supervised" else "images"
             how = f"train with --data.validation {data.validation} to keep them from it, too"
-            print(f"dim: note: the encoder's own training saw these images: {how}", file=sys.stderr)
-    run = content.get("run", {})
+            print(f"dim: note: the encoder's own training saw these {seen}: {how}", file=sys.stderr)
     settings = dataclasses.asdict(PROTOCOLS[protocol])
     all_seeds = list(range(seed, seed + seeds))
     identity = {

@@ -108,7 +108,7 @@ def _facts(content: dict[str, Any], file: Path) -> dict[str, Any]:
         "global_step": content.get("global_step"),
         "training_config": _portable(run["config"]) if "config" in run else None,
         "version": run.get("version"),
-        "commits": [commit for commit in run.get("commits", []) if commit] or None,
+        "commits": run.get("commits"),
         "checkpoint_sha256": sha256(file),
     }
     return {name: value for name, value in known.items() if value is not None}

@@ -28,8 +28,9 @@ def predict(
     images: str,
     output: str = "features.npz",
     layers: str | None = None,
-    root: str = ROOT,
-    split: Literal["train", "test"] = "test",
+    root: str | None = None,
+    split: Literal["train", "test"] | None = None,
+    download: bool = False,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
@@ -44,8 +45,9 @@ def predict(
         images: the folder (./NAME for one that is called like a data set), or cifar10, cifar100 or digits.
         output: the file to write, .npz or .safetensors.
         layers: encoder outputs to write, separated by commas; by default all that the encoder is probed on.
-        root: folder that holds the data set.
-        split: which of the data set's.
+        root: folder that holds the data set; by default data.
+        split: which of the data set's; by default test.
+        download: fetch CIFAR if it is not in root.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
         overwrite: replace the file if it is there.
     """
@@ -60,8 +62,10 @@ def predict(
     if images in DATA_SETS:
         # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
         own = images in cifar.KINDS and encoder.image_size == cifar.SIDE
-        dataset = load_dataset(images, root, image_size=None if own else encoder.image_size)
-        pixels, labels["labels"] = getattr(dataset, split)
+        dataset = load_dataset(images, root or ROOT, download, None if own else encoder.image_size)
+        pixels, labels["labels"] = getattr(dataset, split or "test")
+    elif root or split or download:
+        raise UserError(f"{images} is a folder: root, split and download are for {', '.join(DATA_SETS)}")
     else:
         pixels, files = folder.flat(Path(images), encoder.image_size)
     with bars() as progress:

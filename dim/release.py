@@ -100,10 +100,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def as_checkpoint(path: Path) -> dict[str, Any]:
     """A released file as the part of a training checkpoint that it was made of."""
     metadata, state = read(path)
+    import yaml  # late: loading an encoder does without
+
+    config = yaml.safe_load(metadata.get("training_config") or "{}")
+    held_out = config.get("data", {}).get("init_args", {}).get("validation", 0)
+    data = {"source": metadata.get("data"), "image_size": metadata["image_size"], "validation": held_out}
     return {
         "state_dict": {f"encoder.{name}": value for name, value in state.items()},
         "hyper_parameters": {"encoder": metadata["encoder"], "code_size": metadata["code_size"]},
-        "datamodule_hyper_parameters": {"source": metadata.get("data"), "image_size": metadata["image_size"]},
+        "datamodule_hyper_parameters": data,
         "epoch": metadata.get("epoch"),
         "global_step": metadata.get("global_step"),
         "run": {

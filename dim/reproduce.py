@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dim.errors import UserError, at_least
 from dim.parsing import parse
-from dim.reproduction import estimates, results, tables
+from dim.reproduction import estimates, recipes, results, tables
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_budget
 from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
 from dim.reproduction.jobs import Outcome
@@ -87,12 +87,16 @@ def reproduce(
     if root is not None and not Path(root).exists() and not download:
         raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     for task in tasks:
-        results.check(results.place(output, task.name, task.data, task.budget), task.extra)
+        results.check(
+            results.place(output, task.name, task.data, task.budget), task.extra, [row for row, _ in task.rows]
+        )
     executors: dict[Where, Callable[[], Executor]] = {
         "local": Machine,
         "gpus": lambda: Machine.gpus(devices.split(",")),
         "slurm": lambda: Cluster(runs / "jobs", slurm),
     }
+    if where == "slurm":
+        check_job(chosen, slurm.gpus)
     executor = executors[where]()
     if where == "gpus":
         check_gpus(devices.split(","), torch.cuda.device_count())
@@ -114,6 +118,21 @@ def check_gpus(devices: Sequence[str], found: int) -> None:
         raise UserError(f"devices: there is no GPU {', '.join(missing)} here, PyTorch finds {found}, counted from 0")
 
 
+def check_job(runs: Sequence[Run], gpus: int) -> None:
+    """Refuses jobs whose GPUs are not those that their training takes.
+
+    Raises:
+        UserError: more devices than GPUs would fail, fewer would leave some idle.
+    """
+    for run in runs:
+        devices = recipes.get(run.recipe, "trainer.devices", 1)
+        if gpus and isinstance(devices, int) and devices > 0 and devices != gpus:
+            raise UserError(
+                f"a job has {gpus} GPUs (slurm.gpus), {run.title} trains on {devices} (trainer.devices, behind --): "
+                "make them equal"
+            )
+
+
 class Task:
     """An experiment on one data set under one budget: all its rows, each with its runs."""
 
@@ -132,6 +151,12 @@ class Task:
             (row, [plan_run(row, data, budget, seed, evaluating, places, extra) for seed in range(seeds)])
             for row in rows_of(experiment, data, places.configs)
         ]
+        if len(held_out := {run.validation for _, runs in self.rows for run in runs}) > 1:
+            counts = " and on ".join(map(str, sorted(held_out)))
+            raise UserError(
+                f"{experiment}: rows judged on {counts} held-out images are no table: give data.validation to all, "
+                "behind --"
+            )
 
     def chosen(self, patterns: str) -> list[Run]:
         """The runs of the rows that match, the first seed of all of them first."""
@@ -144,7 +169,8 @@ class Task:
         content = results.gather(self.name, self.data, self.budget, self.rows, self.extra)
         images = f"{content['validation']} held-out training images of " if "validation" in content else ""
         title = f"{self.name} on {images}{self.data}, budget {self.budget}: {content['budget']['about']}"
-        tables.print_experiment(results.long_rows(content), title, note(content["experiment"], content["data"]))
+        said = "" if "validation" in content else note(content["experiment"], content["data"])
+        tables.print_experiment(results.long_rows(content), title, said)
         path = results.write(content, output)
         print(f"results: {path} and {path.with_suffix('.csv')}")
 

@@ -14,6 +14,7 @@ from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.checkpoints import read_checkpoint
 from dim.errors import UserError
 from dim.models import Model
+from dim.version import __version__
 
 RUN = "digits/run"
 TRAIN = (
@@ -56,10 +57,11 @@ def test_checkpoints_name_the_code_that_trained_them(tmp_path, monkeypatch, caps
     assert by(first, 2, "--ckpt_path", "last")[:2] == ([first], False)
     commits, warned, err = by(second, 3, "--ckpt_path", "last")
     assert (commits, warned) == ([first, second], True)
-    assert f"by commit {first}, from now on by commit {second}" in err
-    assert by("", 4, "--ckpt_path", "last")[0] == [first, second, ""]
+    assert f"by {first}, from now on by {second}" in err
+    installed = f"version {__version__}"
+    assert by("", 4, "--ckpt_path", "last")[:2] == ([first, second, installed], True)
     card = export.export(str(tmp_path / RUN)).with_suffix(".md").read_text()
-    assert "trained with deep-infomax 0.1.0 (commit aaaaaaaaaaaa, then bbbbbbbbbbbb-dirty)" in card
+    assert "trained with deep-infomax 0.1.0 (commit aaaaaaaaaaaa, then commit bbbbbbbbbbbb-dirty, then version" in card
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])

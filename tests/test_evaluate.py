@@ -175,7 +175,7 @@ def test_other_data_have_a_file_of_their_own_and_nothing_published_beside_them(r
 def test_held_out_images_take_the_test_images_place(run, tmp_path, capsys):
     before = evaluated(run, "--only", "knn", "--layers", "y")
     evaluate.run([str(run), "--only", "knn", "--layers", "y", "--data.validation", "97"])
-    assert "the encoder's own training saw these images" in capsys.readouterr().err
+    assert "the encoder's own training saw these images and their labels: train with" in capsys.readouterr().err
     assert json.loads((run / "evaluation.json").read_text()) == before
     content = json.loads((run / "evaluation-validation.json").read_text())
     assert content["identity"]["data"] == before["identity"]["data"] | {"validation": 97}
@@ -192,6 +192,17 @@ def test_held_out_images_take_the_test_images_place(run, tmp_path, capsys):
     assert "## digits, quick protocol, held-out images" in card
     assert "on 97 held-out training images" in card
     assert "--data.validation 97" in card
+
+
+def test_an_exported_file_knows_what_its_training_held_out(run, tmp_path, capsys):
+    config = (run / "config.yaml").read_text().replace("validation: 0", "validation: 97")
+    (tmp_path / "config.yaml").write_text(config)
+    fit.run("fit", ["--config", str(tmp_path / "config.yaml"), "--runs", str(tmp_path), "--name", "held"])
+    file = export.export(str(tmp_path / "digits" / "held"), tmp_path / "held.safetensors")
+    for count, told in ((50, False), (97, False), (98, True)):
+        capsys.readouterr()
+        evaluate.run([str(file), "--only", "rank", "--layers", "y", "--data.validation", str(count)])
+        assert ("saw these images" in capsys.readouterr().err) == told
 
 
 def test_images_that_training_held_out_too_are_new_to_the_encoder(run, monkeypatch, capsys):

@@ -75,6 +75,11 @@ def test_a_data_set_that_is_not_there_is_one_line(checkpoint, tmp_path):
         predict.run([str(checkpoint), "cifar10", "--root", str(tmp_path), "--output", str(tmp_path / "out.npz")])
 
 
+def test_options_of_data_sets_are_not_for_folders(checkpoint, images, tmp_path):
+    with pytest.raises(UserError, match="is a folder: root, split and download are for cifar10"):
+        predict.run([str(checkpoint), str(images[0]), "--split", "train", "--output", str(tmp_path / "out.npz")])
+
+
 def test_what_is_there_is_kept(checkpoint, images, tmp_path):
     (tmp_path / "out.npz").write_bytes(b"mine")
     words = [str(checkpoint), str(images[0]), "--output", str(tmp_path / "out.npz")]

@@ -229,6 +229,7 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
         (["--where", "gpus", "--devices", "0,7"], "no GPU 7 here, PyTorch finds 2"),
+        (["--where", "slurm", "--slurm.gpus", "2"], "a job has 2 GPUs .* trains on 1 .* make them equal"),
     ],
 )
 def test_mistakes_are_one_line(dim, arguments, message, monkeypatch):
@@ -267,6 +268,12 @@ def test_rows_of_one_s_own_are_trained_and_tabulated(dim, tmp_path):
     assert table.title.startswith("prior: MLP probes")
     assert "dim reproduce prior.yaml --data cifar10 --budget smoke --seeds 2" in readme_section([found])
     assert in_order([found, {**found, "experiment": "table5"}])[-1] is found
+    path.write_text(json.dumps({"rows": rows[:1]}))
+    with pytest.raises(UserError, match="holds results of dim_local_infonce-no-prior"):
+        dim(str(path), "--budget", "smoke")
+    path.write_text(json.dumps({"rows": [rows[0], {**rows[1], "options": {"data.validation": 500}}]}))
+    with pytest.raises(UserError, match="rows judged on 0 and on 500 held-out images are no table"):
+        dim(str(path), "--budget", "smoke")
 
 
 def test_rows_trained_without_some_images_are_judged_on_these(dim):
@@ -282,7 +289,9 @@ def test_rows_trained_without_some_images_are_judged_on_these(dim):
     assert not any(row["published"] for row in found["rows"])
     vae = next(row for row in found["rows"] if row["name"] == "vae")
     assert set(vae["ours"]) == {"conv", "fc", "y"}
-    assert "accuracy in % on 5000 held-out training images; CIFAR-10" in view(found).title
+    assert all(set(row["ours"]) == {"conv", "fc", "y"} for row in found["rows"] if row["name"] == "supervised")
+    assert view(found).finished == 2
+    assert "5000 held-out training images" in view(found).title
     # Of what is trained without them nothing is of test images, and the other way round.
     with pytest.raises(UserError, match=r"holds results with --data\.validation 5000"):
         dim(*words[:-1])

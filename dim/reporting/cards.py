@@ -150,7 +150,7 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
         lines["command"] = (
             "`dim fit --config config.yaml --data.root DATA`, with the config at the end of this card as `config.yaml`"
         )
-    by = f" (commit {', then '.join(map(_short, facts['commits']))})" if "commits" in facts else ""
+    by = f" ({', then '.join(map(_short, facts['commits']))})" if "commits" in facts else ""
     version = f"trained with deep-infomax {facts['version']}{by}, " if "version" in facts else ""
     lines["made by"] = f"{version}exported with {made['deep-infomax']}{commit}, torch {made['torch']}"
     lines["from"] = f"the checkpoint with SHA-256 `{facts['checkpoint_sha256']}`"
@@ -160,8 +160,9 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
     return lines
 
 
-def _short(commit: str) -> str:
-    return commit[:12] + "-dirty" * commit.endswith("-dirty")
+def _short(code: str) -> str:
+    """A commit, shortened, or a version as it is."""
+    return code if code.startswith("version") else f"commit {code[:12]}{'-dirty' * code.endswith('-dirty')}"
 
 
 def cost_text(cost: dict[str, Any]) -> str:

@@ -109,9 +109,9 @@ class View:
 def view(content: dict[str, Any]) -> View:
     """The table of an experiment's results (`dim.reproduction.results.gather`)."""
     experiment, data, budget = content["experiment"], content["data"], content["budget"]
-    rows = []
+    held_out, rows = content.get("validation", 0), []
     for row in content["rows"]:
-        cells = {column: _cell(row, column) for column in tables.columns(experiment, row["config"])}
+        cells = {column: _cell(row, column) for column in tables.columns(experiment, row["config"], held_out)}
         seconds = [seed["provenance"]["training_seconds"] for seed in row["seeds"] if seed["cells"]]
         minutes = statistics.fmean(seconds) / 60 if seconds else None
         rows.append(TableRow(row["row"], row["epochs"], len(seconds), minutes, cells, row_state(row)))
@@ -120,11 +120,13 @@ def view(content: dict[str, Any]) -> View:
     used = [column for column in tables.COLUMNS if column in shown]
     own = f"{experiment}: MLP probes on frozen layers, top-1 test accuracy in %"
     title = f"{TITLES.get(experiment, own)}; {DATA.get(data, data)}, {budget['name']} budget"
-    if held_out := content.get("validation"):
-        title = title.replace("test accuracy in %", f"accuracy in % on {held_out} held-out training images")
+    if held_out:
+        title = f"{title.replace('test accuracy', 'accuracy')}; {held_out} held-out training images"
     about = trained_with(content["rows"]) or f"{budget['about'][0].upper()}{budget['about'][1:]}."
     about += f" Evaluated by the {content['protocol']['name']} protocol."
-    if said := note(experiment, data):
+    if options := budget.get("options"):
+        about += f" Changed by {' '.join(options)}."
+    if (said := note(experiment, data)) and not held_out:
         about += f" {said}"
     return View(f"{experiment}-{data}-{budget['name']}", title, about, used, rows)
 
@@ -132,15 +134,16 @@ def view(content: dict[str, Any]) -> View:
 def trained_with(rows: Sequence[dict[str, Any]]) -> str:
     """What of `SETTINGS` the configs of trained rows set, all of them or some; empty where none is trained so."""
     configs = [seed["provenance"]["config"] for row in rows for seed in row["seeds"] if seed["cells"]]
-    found: dict[int, list[str]] = {}
+    found: dict[tuple[int, ...], list[str]] = {}  # by the runs that have them
     for path in SETTINGS:
-        values = [str(value) for config in configs if (value := get(config, path)) is not None]
-        for value in sorted(set(values)):
+        values = [get(config, path) for config in configs]
+        for value in dict.fromkeys(map(str, filter(lambda value: value is not None, values))):
+            place = tuple(number for number, its in enumerate(values) if str(its) == value)
             name = path.rpartition(".")[2]
-            found.setdefault(values.count(value), []).append(name if value == "True" else f"{name} {value}")
+            found.setdefault(place, []).append(name if value == "True" else f"{name} {value}")
     parts = [
-        ", ".join(said) if count == len(configs) else f"{count} of {len(configs)} runs with {', '.join(said)}"
-        for count, said in sorted(found.items(), reverse=True)
+        ", ".join(said) if len(place) == len(configs) else f"{len(place)} of {len(configs)} runs with {', '.join(said)}"
+        for place, said in sorted(found.items(), key=lambda entry: -len(entry[0]))
     ]
     return f"Trained with {'; '.join(parts)}." if parts else ""
 

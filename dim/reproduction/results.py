@@ -56,7 +56,7 @@ def about(budget: BudgetName, extra: Sequence[str]) -> str:
 
 
 def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
-    columns = tables.columns(experiment, row.config)
+    columns = tables.columns(experiment, row.config, runs[0].validation)
     seeds = [_seed(run, {"/".join(cell) for cell in columns.values()}) for run in runs]
     measured = [seed["cells"] for seed in seeds if seed["cells"]]
     return {
@@ -161,7 +161,7 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     """One line for each cell of an experiment's table: published, ours and the difference."""
     lines = []
     for row in content["rows"]:
-        for column in tables.columns(content["experiment"], row["config"]):
+        for column in tables.columns(content["experiment"], row["config"], content.get("validation", 0)):
             ours = row["ours"].get(column, {})
             value, (mean, deviation) = ours.get("mean"), number(row["published"].get(column))
             if value is None and column in tables.OURS.get(content["experiment"], {}):
@@ -198,11 +198,11 @@ def place(folder: Path, experiment: str, data: str, budget: BudgetName) -> Path:
     return folder / f"{experiment}-{data}-{budget}.json"
 
 
-def check(path: Path, extra: Sequence[str]) -> None:
-    """Looks, before anything is trained, whether results with these options may be written to `path`.
+def check(path: Path, extra: Sequence[str], rows: Sequence[Row]) -> None:
+    """Looks, before anything is trained, whether results of these rows and options may be written to `path`.
 
     Raises:
-        UserError: its folder cannot be written to, or it holds results with other options.
+        UserError: its folder cannot be written to, or it holds results with other options or of rows that are not here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
@@ -210,7 +210,10 @@ def check(path: Path, extra: Sequence[str]) -> None:
     if not path.exists():
         return
     with contextlib.suppress(ValueError, KeyError, TypeError):  # no results: gives way
-        other = json.loads(path.read_text("utf-8"))["budget"].get("options", [])
+        content = json.loads(path.read_text("utf-8"))
+        if lost := {row["name"] for row in content["rows"]} - {row.name for row in rows}:
+            raise UserError(f"{path} holds results of {', '.join(sorted(lost))}: give another --output for these rows")
+        other = content["budget"].get("options", [])
         if list(other) != list(extra):
             said = f"with {' '.join(other)}" if other else "without options"
             raise UserError(f"{path} holds results {said}: give another --output, and other --runs, for these")

@@ -129,10 +129,14 @@ def rows_of(experiment: str, data: str, configs: Path) -> list[Row]:
     return rows
 
 
+OWN = {"name", "runs", "seed_everything", "data.source", "data.root", "ckpt_path", "overwrite"}
+"""Options that decide which run it is and where it lies."""
+
+
 def read_rows(path: Path, data: str) -> list[Row]:
     """The rows of a file: `rows`, a list of `label`, `config` and, for `dim fit` on top of the config, `options`.
 
-    A row without options stands beside the published numbers of its config's row in table 1.
+    A row without options stands beside the published numbers of its config's row in table 1, or else in table 5.
 
     Raises:
         UserError: the file is no YAML or holds no such list; a row that is none; two rows of one label.
@@ -147,13 +151,20 @@ def read_rows(path: Path, data: str) -> list[Row]:
         label, options = str(entry["label"]), entry.get("options") or {}
         if not isinstance(options, dict):
             raise UserError(f"{path}, row {number}: options are NAME: VALUE, such as model.gamma: 0, not {options}")
+        if own := sorted(OWN & {str(name) for name in options}):
+            raise UserError(f"{path}, row {number}: {', '.join(own)} is not a row's to say: `dim reproduce` does")
         words = tuple(word for name, value in options.items() for word in (f"--{name}", _as_word(value)))
         parse_options(words)
-        suffix = re.sub(r"[^\w.]+", "-", label).strip("-") if words else ""
-        found = {} if words else published_row("table1", data, entry["config"]) or {}
+        suffix = re.sub(r"[^\w.]+", "-", label).strip("-.") if words else ""
+        if words and not suffix:
+            raise UserError(f"{path}, row {number}: give the label '{label}' a letter or a number")
+        places = (published_row(table, data, entry["config"]) for table in ("table1", "table5"))
+        found = {} if words else next(filter(None, places), {})
         row = Row(label, entry["config"], _numbers(found), words, suffix)
-        if any(row.label == other.label or row.name == other.name for other in rows):
-            raise UserError(f"{path}, row {number}: another row is called like '{label}'")
+        if any(row.label == other.label for other in rows):
+            raise UserError(f"{path}, row {number}: another row has the label '{label}'")
+        if any(row.name == other.name for other in rows):
+            raise UserError(f"{path}, row {number}: another row has its runs in {row.name}: give it another label")
         rows.append(row)
     return rows
 

@@ -70,10 +70,11 @@ OURS: dict[str, dict[str, tuple[str, str, str]]] = {
 """Columns that a table of the paper does not have, without which its own would mislead; shown where they are filled."""
 
 
-def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
+def columns(table: str, config: str, held_out: int = 0) -> dict[str, tuple[str, str, str]]:
     """The columns of a row in one of the paper's tables, and ours: name -> (evaluation, metric, layer) that fills it.
 
-    The fully supervised row has one number, its own classifier's. What is no table (a figure's grid) has table 1's.
+    The fully supervised row has one number, its own classifier's on test images; judged on `held_out` images it has
+    probes like the others. What is no table (a figure's grid, rows of your own) has table 1's.
     """
     table = table if table in TABLES else "table1"
     found = {
@@ -83,7 +84,7 @@ def columns(table: str, config: str) -> dict[str, tuple[str, str, str]]:
         for layer in LAYERS
         if "{layer}" in place[1] or layer == "y"
     }
-    names = ["accuracy"] if config == "supervised" else published()[table]["columns"]
+    names = ["accuracy"] if config == "supervised" and not held_out else published()[table]["columns"]
     cells = {name: found[name] for name in names} | OURS.get(table, {})
     return {name: cells[name] for name in COLUMNS if name in cells}
 

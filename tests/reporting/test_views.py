@@ -57,6 +57,20 @@ def test_a_table_says_how_its_rows_were_trained():
     )
     assert table.about == said
     assert view(CONTENT).about == "A few epochs. Evaluated by the quick protocol."
+    seeds = [seed(8, units=256), seed(8, weight_decay=0.5), seed(8)]
+    changed = {**CONTENT, "budget": {**CONTENT["budget"], "options": ["--model.gamma", "0"]}}
+    table = view({**changed, "rows": [{**CONTENT["rows"][0], "seeds": seeds}]})
+    assert "; 1 of 3 runs with weight_decay 0.5; 1 of 3 runs with units 256." in table.about
+    assert table.about.endswith("Changed by --model.gamma 0.")
+
+
+@pytest.mark.parametrize("experiment", ["table1", "table4"])
+def test_a_table_says_if_it_is_of_held_out_images(experiment):
+    row = {**CONTENT["rows"][0], "published": {}, "ours": {}}
+    table = view({**CONTENT, "experiment": experiment, "validation": 5000, "rows": [row]})
+    assert table.title.endswith("; 5000 held-out training images")
+    assert "test" not in table.title
+    assert "error of the paper" not in table.about
 
 
 def test_more_nats_are_neither_better_nor_worse():
