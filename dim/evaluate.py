@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dim import checkpoints, cpu, release
-from dim.data import cifar
-from dim.data.sources import ROOT, Dataset, Source, load_dataset, split_validation
+from dim.data.sources import ROOT, Dataset, Source, held_out, load_for_encoder, split_validation
 from dim.devices import choose_device
 from dim.errors import UserError, at_least
 from dim.evaluation.protocol import (
@@ -105,9 +104,7 @@ def evaluate(
     able = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
     evaluations = able if only == "all" else only.split(",")
     suiting(evaluations, asked)  # a mistake is told before data are read
-    # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
-    size = None if source in cifar.KINDS and encoder.image_size == cifar.SIDE else encoder.image_size
-    dataset = load_dataset(source, root or ROOT, data.download, size)
+    dataset = load_for_encoder(source, root or ROOT, data.download, encoder.image_size)
     # Older checkpoints and exported files say their source alone, which tells of no folder what is in it.
     unsaid = None if source == "folder" else dataset.fingerprint
     same = content.get("data_fingerprint", unsaid) == dataset.fingerprint and source == trained_on
@@ -115,9 +112,9 @@ def evaluate(
     judged_on = {"source": source, "fingerprint": dataset.fingerprint}
     if data.validation:
         judged_on["validation"] = data.validation
-        dataset = _held_out(dataset, data.validation)
-        # Fewer held-out images are among more: `split_validation` takes the first of each class in a fixed order.
-        if same and trained.get("validation", 0) < data.validation:
+        labels, dataset = dataset.train.labels, _judged_on(dataset, data.validation)
+        unseen = held_out(labels, trained.get("validation", 0))
+        if same and (held_out(labels, data.validation) & ~unseen).any():
             seen = "images and their labels" if run.get("model") == "Supervised" else "images"
             how = f"train with --data.validation {data.validation} to keep them from it, too"
             print(f"dim: note: the encoder's own training saw these {seen}: {how}", file=sys.stderr)
@@ -175,10 +172,10 @@ def evaluate(
     return results_file.content
 
 
-def _held_out(dataset: Dataset, count: int) -> Dataset:
+def _judged_on(dataset: Dataset, count: int) -> Dataset:
     """The training split without `count` images, which take the test split's place."""
-    train, held_out = split_validation(dataset.train, count)
-    return dataclasses.replace(dataset, train=train, test=held_out)
+    train, test = split_validation(dataset.train, count)
+    return dataclasses.replace(dataset, train=train, test=test)
 
 
 def _print_times(seconds: dict[str, float], protocol: Protocol) -> None:

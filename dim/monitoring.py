@@ -53,7 +53,7 @@ class OnlineProbe(Callback):
     Args:
         layers: which of the encoder's, by default those that `dim evaluate` probes; an empty list turns the probe off.
         learning_rate: of its Adam.
-        every_n_steps: it looks at one step in so many: on a CPU each look takes a twentieth of a small model's step.
+        every_n_steps: it looks at one step in so many: on a CPU a look takes up to a twentieth of a small model's step.
 
     Raises:
         UserError: the encoder has no such layer.

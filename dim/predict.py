@@ -10,8 +10,8 @@ from safetensors.torch import save
 
 from dim import cpu
 from dim.checkpoints import load_encoder
-from dim.data import cifar, folder
-from dim.data.sources import ROOT, Source, load_dataset
+from dim.data import folder
+from dim.data.sources import ROOT, Source, load_for_encoder
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.features import encode
@@ -60,9 +60,7 @@ def predict(
     wanted = layers.split(",") if layers else encoder.layers
     labels, files = {}, None
     if images in DATA_SETS:
-        # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
-        own = images in cifar.KINDS and encoder.image_size == cifar.SIDE
-        dataset = load_dataset(images, root or ROOT, download, None if own else encoder.image_size)
+        dataset = load_for_encoder(images, root or ROOT, download, encoder.image_size)
         pixels, labels["labels"] = getattr(dataset, split or "test")
     elif root or split or download:
         raise UserError(f"{images} is a folder: root, split and download are for {', '.join(DATA_SETS)}")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dim import checkpoints, evaluate, export, fit, load_encoder, release
+from dim.data import sources
 from dim.data.sources import load_dataset, split_validation
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS
@@ -123,7 +124,7 @@ def test_images_are_resized_to_what_the_encoder_takes(run, monkeypatch, source, 
 
     encoder = build_encoder("conv64" if side == 64 else "conv32", 64)
     monkeypatch.setattr(evaluate.checkpoints, "encoder_from", lambda *_: encoder)
-    monkeypatch.setattr(evaluate, "load_dataset", load)
+    monkeypatch.setattr(sources, "load_dataset", load)
     with pytest.raises(UserError, match=re.escape(str((source, "there", False, asked)))):
         evaluate.run([str(run), "--data.source", source, "--data.root", "there"])
 

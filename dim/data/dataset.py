@@ -82,10 +82,15 @@ def split_validation(split: Split, size: int) -> tuple[Split, Split]:
         raise UserError(f"validation is {size}: it must be from 0 to {count - 1} of the {count} images")
     if size == 0:
         return split, Split(split.images[:0], split.labels[:0])
-    held_out = torch.zeros(count, dtype=torch.bool)
-    held_out[_stratified(split.labels.cpu().numpy(), size)] = True
-    held_out = held_out.to(split.labels.device)
-    return split.rows(~held_out), split.rows(held_out)
+    chosen = held_out(split.labels, size)
+    return split.rows(~chosen), split.rows(chosen)
+
+
+def held_out(labels: Tensor, size: int) -> Tensor:
+    """Which of the rows with these labels (N,) `split_validation` holds out, (N,) bool."""
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[_stratified(labels.cpu().numpy(), size)] = True
+    return chosen.to(labels.device)
 
 
 def _stratified(labels: np.ndarray, size: int) -> np.ndarray:

@@ -4,10 +4,20 @@ from pathlib import Path
 from typing import Literal
 
 from dim.data import cifar, digits, folder
-from dim.data.dataset import Dataset, Split, resized, split_validation
+from dim.data.dataset import Dataset, Split, held_out, resized, split_validation
 from dim.errors import UserError
 
-__all__ = ["ROOT", "Dataset", "Source", "Split", "load_dataset", "resized", "split_validation"]
+__all__ = [
+    "ROOT",
+    "Dataset",
+    "Source",
+    "Split",
+    "held_out",
+    "load_dataset",
+    "load_for_encoder",
+    "resized",
+    "split_validation",
+]
 
 Source = Literal["cifar10", "cifar100", "digits", "folder"]
 ROOT = "data"
@@ -41,3 +51,10 @@ def load_dataset(
     if source in cifar.KINDS:
         return cifar.load(cifar.KINDS[source], root, download, image_size)
     raise UserError(f"unknown source {source!r}: choose cifar10, cifar100, digits or folder")
+
+
+def load_for_encoder(source: Source, root: str | Path, download: bool, image_size: int) -> Dataset:
+    """A data set with images of the side that an encoder takes; see `load_dataset`."""
+    # CIFAR's own images are not asked to be resized: an image folder of them would be decoded and kept again.
+    own = source in cifar.KINDS and image_size == cifar.SIDE
+    return load_dataset(source, root, download, None if own else image_size)
