@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from dim.devices import choose_device
+from dim.devices import choose_device, seed_default
 from dim.errors import UserError
 
 
@@ -15,3 +17,23 @@ def test_others_are_one_line(name):
     with pytest.raises(UserError, match=f"device '{name}' cannot be used here") as error:
         choose_device(name)
     assert "\n" not in str(error.value)
+
+
+def test_default_draws_are_seeded_as_by_manual_seed(monkeypatch):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    # What it is for: torch.manual_seed walks through all kinds of devices, with a call stack for each.
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("slow"))
+    seed_default(7, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_default_draws_of_another_device_are_seeded_too(monkeypatch):
+    seeded = {}
+
+    def module_of(device):
+        return SimpleNamespace(manual_seed=lambda seed: seeded.update({device: seed}))
+
+    monkeypatch.setattr(torch, "get_device_module", module_of)
+    seed_default(7, torch.device("cuda:1"))
+    assert seeded == {torch.device("cuda:1"): 7}

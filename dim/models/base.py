@@ -17,7 +17,7 @@ from dim import distributed
 from dim.adversarial import Prior, sample_prior
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
-from dim.devices import to_device, waits
+from dim.devices import seed_default, to_device, waits
 from dim.errors import UserError, at_least, positive
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
@@ -173,7 +173,7 @@ class Model(pl.LightningModule):
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         mixed = int(np.random.SeedSequence([seed, epoch + 1, batch]).generate_state(1, np.uint32)[0])
         self.rng.manual_seed(mixed)
-        torch.manual_seed(mixed + distributed.rank())
+        seed_default(mixed + distributed.rank(), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.reseed(self.current_epoch, batch_idx)
