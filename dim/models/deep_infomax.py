@@ -61,6 +61,9 @@ class DeepInfoMax(Model):
         occlusion: hide a part of the image from the code, but not from the maps (table 5).
         views: score the code of one random view of an image against the map of another view, and the other way round,
             instead of both from the image as it is. Not the paper's (dim/augmentation.py).
+        ghost_batch: codes come from a second pass of the encoder, in which batch norm sees so many images at a time,
+            grouped anew at every step (Hoffer et al. 2017), and maps from the whole batch: the statistics' noise alone
+            tells the two apart, images are not changed. Of each process. Not the paper's, for which it is None.
     """
 
     takes_global_map = True
@@ -85,6 +88,7 @@ class DeepInfoMax(Model):
         coordinates: Coordinates = "none",
         occlusion: bool = False,
         views: bool = False,
+        ghost_batch: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,6 +98,10 @@ class DeepInfoMax(Model):
         at_least(0, alpha=alpha, beta=beta, gamma=gamma, gradient_penalty=gradient_penalty)
         if views and (occlusion or coordinates != "none"):
             raise UserError("views with occlusion or coordinates is not defined: positions of two views differ")
+        if ghost_batch is not None:
+            at_least(2, ghost_batch=ghost_batch)
+            if views:
+                raise UserError("ghost_batch with views is not defined: codes of views have a pass of their own")
         if score_spread is not None and not score_spread > 0:
             raise UserError(f"score_spread is {score_spread}: it must be positive")
         used = [name for name, weight in ((global_objective, alpha), (local_objective, beta)) if weight]
@@ -129,6 +137,9 @@ class DeepInfoMax(Model):
 
     def check(self, batch_size: int, processes: int, training: bool) -> None:
         super().check(batch_size, processes, training)
+        ghost = self.hparams["ghost_batch"]
+        if training and ghost and batch_size % ghost:
+            raise UserError(f"ghost_batch is {ghost}: batches of {batch_size} images do not fall into such groups")
         images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
         # A global critic has one negative for each other image.
         needed = self.hparams["negatives"]
@@ -159,8 +170,19 @@ class DeepInfoMax(Model):
         outputs = self.encoder(images)
         if self.hparams["occlusion"]:
             boxes = self.random(lambda n, g: random_boxes(n, g, images.shape[-1]), len(images))
-            outputs["y"] = self.encoder(occlude(images, boxes))["y"]
+            images = occlude(images, boxes)
+        groups = self.hparams["ghost_batch"] if self.training else None
+        if self.hparams["occlusion"] or groups:
+            outputs["y"] = self._codes(images, groups)
         return [outputs]
+
+    def _codes(self, images: Tensor, size: int | None) -> Tensor:
+        """Codes by a pass of their own, of random groups of `size` images if it is set."""
+        if not size:
+            return self.encoder(images)["y"]
+        order = self.random(lambda n, g: torch.rand(n, generator=g), len(images)).argsort()
+        groups = images[order].contiguous(memory_format=torch.channels_last).split(size)
+        return torch.cat([self.encoder(group)["y"] for group in groups])[order.argsort()]
 
     @property
     def union(self) -> bool:

@@ -11,6 +11,7 @@ from dim.errors import UserError
 from dim.models import DeepInfoMax
 from dim.models.base import Step
 from dim.objectives import infonce
+from dim.structure import occlude
 
 SMALL = {"units": 32, "width": 32, "code_size": 16}
 
@@ -42,6 +43,8 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),
         ({"views": True, "occlusion": True}, "views with occlusion or coordinates"),
         ({"views": True, "coordinates": "absolute"}, "views with occlusion or coordinates"),
+        ({"views": True, "ghost_batch": 4}, "ghost_batch with views"),
+        ({"ghost_batch": 1}, "ghost_batch is 1: it must be at least 2"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):
@@ -213,3 +216,28 @@ def test_codes_of_both_views_are_matched_to_the_prior(batch, monkeypatch):
     model.reseed(0, 0)
     torch.testing.assert_close(matched, [torch.cat([outputs["y"] for outputs in model._seen(batch.images)])])
     assert len(matched[0].unique(dim=0)) == 2 * len(batch.images)
+
+
+@pytest.mark.parametrize("occlusion", [False, True])
+def test_codes_of_ghost_batches_come_from_groups_of_images(batch, occlusion, monkeypatch):
+    model = DeepInfoMax(gamma=0.0, ghost_batch=8, occlusion=occlusion, **SMALL)
+    drawn, random = [], model.random
+    monkeypatch.setattr(model, "random", lambda *args: drawn.append(random(*args)) or drawn[-1])
+    model.reseed(0, 0)
+    (outputs,) = model._seen(batch.images)
+    order = drawn[-1].argsort()
+    assert order.tolist() != list(range(32))
+    seen = occlude(batch.images, drawn[0]) if occlusion else batch.images
+    for rows in order.split(8):
+        torch.testing.assert_close(outputs["y"][rows], model.encoder(seen[rows])["y"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(outputs["local"], model.encoder(batch.images)["local"])
+    assert not torch.allclose(outputs["y"], model.encoder(seen)["y"], atol=1e-3)
+
+
+def test_ghost_batches_are_for_training_alone(batch):
+    model = DeepInfoMax(gamma=0.0, ghost_batch=8, **SMALL).eval()
+    (outputs,) = model._seen(batch.images)
+    torch.testing.assert_close(outputs["y"], model.encoder(batch.images)["y"])
+    model.check(12, 1, training=False)
+    with pytest.raises(UserError, match="ghost_batch is 8: batches of 12 images"):
+        model.check(12, 1, training=True)
