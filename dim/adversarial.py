@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import normalize, softplus
 
 from dim import distributed
-from dim.objectives import Objective, js, jsd, smile
+from dim.objectives import Objective, chi2, js, jsd, smile
 
 Prior = Literal["uniform", "gaussian", "ball", "sphere"]
 
@@ -77,6 +77,9 @@ def generator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
     """
     if objective in (jsd, js, smile):
         return fooling_loss(fake)
+    if objective is chi2:
+        # Below -2, where no ratio of densities is (T = 2 (r - 1)), its term for samples rises again.
+        fake = fake.clamp(min=-2)
     return _between(objective, real, fake)
 
 

@@ -15,8 +15,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import slurm
 from dim.checkpoints import FOLDER, LAST
 from dim.errors import at_least
-from dim.monitoring import stepped
 from dim.provenance import versions
+from dim.stepping import stepped
 from dim.version import __version__
 
 

@@ -16,8 +16,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, dtype=torch.float64, device=device).item()  # standardisers and solvers count in float64
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(f"device '{name}' cannot be used here ({str(error).splitlines()[0]})") from error
     return device
 

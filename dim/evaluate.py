@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dim import checkpoints, cpu, release
 from dim.data.sources import ROOT, Dataset, Source, held_out, load_for_encoder, split_validation
 from dim.devices import choose_device
@@ -61,11 +63,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Fits probes and SVMs on a frozen encoder and prints their test accuracies beside the paper's.
 
-    Run again, it does only what is missing from the results file. Choose between trainings or settings on held-out
-    training images, --data.validation 5000, and look at test images once, at the end.
+    `dim evaluate runs/cifar10/vae --data.root DATA` encodes both splits once; run again, it does only what is missing
+    from the results file. Choose between trainings or settings on held-out training images, --data.validation 5000, and
+    look at test images once, at the end.
 
     Args:
-        checkpoint: a run's folder, a checkpoint file, or a file of `dim export`, whose card is then written again.
+        checkpoint: a run's folder, a checkpoint file, or a released encoder by its name or its NAME.safetensors, whose
+            card is then written again.
         data: the images, resized to the encoder's size where they have another.
         only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
         layers: encoder outputs to evaluate, separated by commas; by default all that the encoder is probed on.
@@ -93,52 +97,32 @@ def evaluate(
     encoder = checkpoints.encoder_from(content, file)
     place = choose_device(device)
     trained = content.get("datamodule_hyper_parameters", {})
-    trained_on = trained.get("source")
-    source = data.source or trained_on
-    root = data.root or trained.get("root")
+    source = data.source or trained.get("source")
     if source is None:
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
-    if root is None and source != "digits":
-        raise UserError(f"{file} does not say where its data are: give --data.root")
     asked = layers.split(",") if layers else encoder.layers
     able = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
     evaluations = able if only == "all" else only.split(",")
     suiting(evaluations, asked)  # a mistake is told before data are read
-    dataset = load_for_encoder(source, root or ROOT, data.download, encoder.image_size)
-    # Older checkpoints and exported files say their source alone, which tells of no folder what is in it.
-    unsaid = None if source == "folder" else dataset.fingerprint
-    same = content.get("data_fingerprint", unsaid) == dataset.fingerprint and source == trained_on
-    run = content.get("run", {})
+    dataset = load_for_encoder(source, data.root or trained.get("root") or ROOT, data.download, encoder.image_size)
+    own = _is_own(content, source, dataset)
     judged_on = {"source": source, "fingerprint": dataset.fingerprint}
     if data.validation:
         judged_on["validation"] = data.validation
-        labels, dataset = dataset.train.labels, _judged_on(dataset, data.validation)
-        unseen = held_out(labels, trained.get("validation", 0))
-        if same and (held_out(labels, data.validation) & ~unseen).any():
-            seen = "images and their labels" if run.get("model") == "Supervised" else "images"
-            how = f"train with --data.validation {data.validation} to keep them from it, too"
-            print(f"dim: note: the encoder's own training saw these {seen}: {how}", file=sys.stderr)
-    settings = dataclasses.asdict(PROTOCOLS[protocol])
+        if own:
+            _tell_of_seen(content, dataset.train.labels, data.validation)
+        dataset = _judged_on(dataset, data.validation)
     all_seeds = list(range(seed, seed + seeds))
     identity = {
         "checkpoint_sha256": sha256(file),
         "data": judged_on,
-        "protocol": {"name": protocol, **settings},
+        "protocol": {"name": protocol, **dataclasses.asdict(PROTOCOLS[protocol])},
         "seeds": all_seeds,
     }
-    about = {
-        # What is published tells nothing of where it was made.
-        "checkpoint": file.name if file.suffix == release.SUFFIX else str(file),
-        "name": run.get("name"),
-        "trained_on": trained_on,
-        "model": run.get("model"),
-        "epoch": content.get("epoch"),
-        "global_step": content.get("global_step"),
-        "training_config": run.get("config"),
-    }
-    name = file_name(protocol, data.validation, "" if source == trained_on else source)
+    name = file_name(protocol, data.validation, "" if source == trained.get("source") else source)
     path = Path(output) if output else checkpoints.home(file) / name
-    results_file = ResultFile(path, identity, about, {"versions": versions(), "device": str(place)})
+    made_with = {"versions": versions(), "device": str(place)}
+    results_file = ResultFile(path, identity, _about(file, content), made_with)
     with bars() as progress:
         failed = run_protocol(
             encoder,
@@ -152,24 +136,62 @@ def evaluate(
             progress,
             Path(cache) if cache else None,
         )
-    if "classifier" in content and same and not data.validation and results_file.missing("classifier", ["y"]):
+    if "classifier" in content and own and not data.validation and results_file.missing("classifier", ["y"]):
         # A supervised run's own classifier, on the test split after its last epoch.
         results_file.add("classifier", {"y": content["classifier"]}, 0.0)
     results_file.write()  # also what needed no work, but had been put aside
-    table = tables.rows(results_file.results, source, tables.published_config(results_file.content))
     images = f"{data.validation} held-out training images of {source}" if data.validation else source
-    title = f"{run.get('name') or file} on {images}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
-    tables.print_rows(table, title)
-    for line in tables.unconverged(results_file.results):
-        print(f"dim: warning: {line}", file=sys.stderr)
-    _print_times(results_file.content["wall_time"], PROTOCOLS[protocol])
-    write_csv(path.with_suffix(".csv"), table)
-    print(f"results: {path} and {path.with_suffix('.csv')}")
+    shown = content.get("run", {}).get("name") or file
+    title = f"{shown} on {images}, epoch {content.get('epoch', -1) + 1}, {protocol} protocol"
+    _print_results(results_file, source, title, PROTOCOLS[protocol])
     if file.suffix == release.SUFFIX:
         print(f"card: {cards.write(file)}")
     if failed:
         raise UserError("; ".join(failed))
     return results_file.content
+
+
+def _is_own(content: dict[str, Any], source: Source, dataset: Dataset) -> bool:
+    """Whether these are the images that the encoder was trained on."""
+    # Older checkpoints and exported files say their source alone, which tells of no folder what is in it.
+    unsaid = None if source == "folder" else dataset.fingerprint
+    trained_on = content.get("datamodule_hyper_parameters", {}).get("source")
+    return content.get("data_fingerprint", unsaid) == dataset.fingerprint and source == trained_on
+
+
+def _tell_of_seen(content: dict[str, Any], labels: Tensor, validation: int) -> None:
+    """Notes that the encoder was trained on some of the images that it is to be judged on."""
+    unseen = held_out(labels, content.get("datamodule_hyper_parameters", {}).get("validation", 0))
+    if (held_out(labels, validation) & ~unseen).any():
+        seen = "images and their labels" if content.get("run", {}).get("model") == "Supervised" else "images"
+        how = f"train with --data.validation {validation} to keep them from it, too"
+        print(f"dim: note: the encoder's own training saw these {seen}: {how}", file=sys.stderr)
+
+
+def _about(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """What the results file says of the encoder."""
+    run = content.get("run", {})
+    return {
+        # What is published tells nothing of where it was made.
+        "checkpoint": file.name if file.suffix == release.SUFFIX else str(file),
+        "name": run.get("name"),
+        "trained_on": content.get("datamodule_hyper_parameters", {}).get("source"),
+        "model": run.get("model"),
+        "epoch": content.get("epoch"),
+        "global_step": content.get("global_step"),
+        "training_config": run.get("config"),
+    }
+
+
+def _print_results(file: ResultFile, source: str, title: str, protocol: Protocol) -> None:
+    """The table, which becomes the CSV beside the results file, and what there is to say of it."""
+    table = tables.rows(file.results, source, tables.published_config(file.content))
+    tables.print_rows(table, title)
+    for line in tables.unconverged(file.results):
+        print(f"dim: warning: {line}", file=sys.stderr)
+    _print_times(file.content["wall_time"], protocol)
+    write_csv(file.path.with_suffix(".csv"), table)
+    print(f"results: {file.path} and {file.path.with_suffix('.csv')}")
 
 
 def _judged_on(dataset: Dataset, count: int) -> Dataset:

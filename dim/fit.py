@@ -86,6 +86,11 @@ class Cli(LightningCLI):
         return self.config[self.subcommand]
 
     @property
+    def built(self) -> Any:
+        """The options with their classes instantiated."""
+        return self.config_init[self.subcommand]
+
+    @property
     def run(self) -> Path:
         """This run's folder."""
         source = self.options.data.init_args.source
@@ -179,7 +184,7 @@ class Cli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run, options = self.run, self.options
-        trainer = self._get(self.config_init, "trainer")
+        trainer = self.built["trainer"]
         at_least(1, **{"trainer.accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1)})
         for name in ("log_every_n_steps", "gradient_clip_val"):
             at_least(0, **{f"trainer.{name}": trainer.get(name) or 0})
@@ -197,7 +202,7 @@ class Cli(LightningCLI):
         self.save_config_kwargs = {
             "folder": run,
             "replaced": self._files(run) if options.overwrite and not options.ckpt_path else [],
-            "run": self._get(self.config_init, "checkpoint"),
+            "run": self.built["checkpoint"],
         }
         try:
             return super().instantiate_trainer(**kwargs)
@@ -225,7 +230,7 @@ class Cli(LightningCLI):
         self.model.check(batch, processes, training=True)
         if processes > 1 and self.trainer.is_global_zero:
             print(f"batches of {processes * batch} images, {batch} in each of {processes} processes", flush=True)
-        self._get(self.config_init, "probe").check(self.model.encoder)
+        self.built["probe"].check(self.model.encoder)
         if not self.options.compile:
             return
         if self.trainer.world_size > 1 and self.model.hparams["union_statistics"]:
@@ -264,6 +269,15 @@ def _quieten() -> None:
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
 
 
+ABOUT = {
+    "fit": "Trains a model: `dim fit --config configs/cifar10/vae.yaml --data.root DATA`; in two processes with "
+    "`--trainer.devices 2 --trainer.strategy ddp`. A run that was stopped goes on with `--ckpt_path last`.",
+    "validate": "Losses of a run on held-out images: `dim validate --config RUN/config.yaml --ckpt_path last`.",
+    "test": "Losses of a run on test images: `dim test --config RUN/config.yaml --ckpt_path last`.",
+}
+MORE = "Options of a model and of the data have pages of their own: --model.help DeepInfoMax and --data.help."
+
+
 def run(command: str, arguments: list[str]) -> None:
     """Runs `dim COMMAND ARGUMENTS`, COMMAND being one of the trainer's."""
     cpu.tune()
@@ -281,7 +295,9 @@ def run(command: str, arguments: list[str]) -> None:
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs=dict.fromkeys(LightningCLI.subcommands(), options) | options,
+            parser_kwargs=options
+            | {name: {**options, "description": f"{about} {MORE}"} for name, about in ABOUT.items()}
+            | {"predict": options},
         )
     except UnicodeDecodeError as error:
         files = [word.removeprefix("--config=") for word in arguments]

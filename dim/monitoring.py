@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -23,17 +22,8 @@ from dim.evaluation.features import encode
 from dim.evaluation.spectrum import spectrum
 from dim.models import Model
 from dim.networks.encoders import Encoder
-
-
-def due(trainer: pl.Trainer, step: int) -> bool:
-    """Whether logs are written after so many steps."""
-    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return bool(trainer.loggers) and every > 0 and step % every == 0
-
-
-def stepped(trainer: pl.Trainer) -> bool:
-    """Whether the batch that ends has moved the parameters, not only added to their gradients."""
-    return not trainer.fit_loop._should_accumulate()
+from dim.networks.modes import evaluating
+from dim.stepping import due, stepped
 
 
 def boards(trainer: pl.Trainer) -> list[Any]:
@@ -122,7 +112,7 @@ class OnlineProbe(Callback):
         features, self._features = self._features, None
         if features is not None and len(batch.labels) > 1:  # batch statistics need two images
             self._learn(features, batch)
-        if self._seen and stepped(trainer) and due(trainer, trainer.global_step):
+        if self._seen and trainer.loggers and stepped(trainer) and due(trainer, trainer.global_step):
             self._log(pl_module)
 
     def _learn(self, features: dict[str, Tensor], batch: Batch) -> None:
@@ -134,10 +124,9 @@ class OnlineProbe(Callback):
         self._seen += len(batch.labels)
         self.optimiser.zero_grad()
         loss.backward()
-        if distributed.size() > 1:
-            for gradient in [p.grad for p in self.heads.parameters() if p.grad is not None]:
-                dist.all_reduce(gradient)
-                gradient /= distributed.size()
+        for parameter in self.heads.parameters():
+            if parameter.grad is not None:
+                parameter.grad = distributed.total(parameter.grad) / distributed.size()
         self.optimiser.step()
 
     def _log(self, pl_module: pl.LightningModule) -> None:
@@ -187,11 +176,11 @@ class VitalSigns(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if due(trainer, trainer.global_step + 1):
+        if trainer.loggers and due(trainer, trainer.global_step + 1):
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
             scaler = getattr(trainer.precision_plugin, "scaler", None)
-            if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            if scaler is not None and optimizer.defaults.get("fused"):
                 norm = norm / scaler.get_scale()  # a fused optimiser takes the scale out itself, later
             pl_module.log("watch/gradient_norm", norm)
             pl_module.log("watch/learning_rate", optimizer.param_groups[0]["lr"])
@@ -209,7 +198,7 @@ class VitalSigns(Callback):
             self._images, self._since = 0, time.monotonic()
             return
         self._images += len(batch.images) * trainer.world_size
-        if stepped(trainer) and due(trainer, trainer.global_step):
+        if trainer.loggers and stepped(trainer) and due(trainer, trainer.global_step):
             # Where work is queued on a device, what was written at the last log has waited for it, as this will.
             now = time.monotonic()
             pl_module.log("watch/images_per_second", self._images / (now - self._since), batch_size=1)
@@ -283,10 +272,8 @@ class Pictures(Callback):
         chosen = _data(trainer).dataset.test.spread(self.images).images.to(pl_module.device)
         images = normalise(chosen).to(next(pl_module.parameters()).dtype)  # precision bf16-true, 64-true
         pl_module.reseed(-1, 0)
-        pl_module.eval()
-        with torch.inference_mode():
+        with evaluating(pl_module):
             grids = pl_module.pictures(images)
-        pl_module.train()
         for board in boards(trainer):
             for name, batch in grids.items():
                 grid = make_grid(batch.float().cpu(), value_range=(-1, 1), normalize=True)

@@ -32,7 +32,7 @@ def convergence(
     made, (axes,) = figure(width=6.0)
     for label, (history, value) in curves.items():
         axes.plot([at["epoch"] for at in history], [at[value] for at in history], marker=".", label=label)
-    axes.axhline(ceiling, color="grey", linestyle=":", label=f"log n = {ceiling:.2f}")
+    axes.axhline(ceiling, color="grey", linestyle=":", label=f"ceiling {ceiling:.2f}")
     axes.set(title=title, xlabel="epochs", ylabel=unit)
     axes.legend(fontsize="small")
     return made

@@ -36,12 +36,13 @@ def predict(
 ) -> None:
     """Writes an encoder's features of all images at any depth below a folder, with their file names; or of a data set.
 
-    Images of another size than the encoder's are cropped around their centre and resized. An npz file holds one array
+    `dim predict dim_local_infonce_cifar10 FOLDER` takes a released encoder. Images of another size than the encoder's
+    are cropped around their centre and resized. An npz file holds one array
     for each layer and `files`, the paths below the folder; in a safetensors file those are a JSON list in the metadata.
     Of a data set there are no files but `labels`, int64, in the order of its images.
 
     Args:
-        checkpoint: a run's folder or a checkpoint file.
+        checkpoint: a run's folder, a checkpoint file, or a released encoder by its name or its NAME.safetensors.
         images: the folder (./NAME for one that is called like a data set), or cifar10, cifar100 or digits.
         output: the file to write, .npz or .safetensors.
         layers: encoder outputs to write, separated by commas; by default all that the encoder is probed on.

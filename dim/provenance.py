@@ -31,6 +31,11 @@ def commit_of(checkout: Path) -> str:
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True).stdout.strip()
 
 
+def short(commit: str) -> str:
+    """Twelve digits of a commit, and whether files had changed since; `unknown` for none."""
+    return f"{commit[:12]}{'-dirty' * commit.endswith('-dirty')}" or "unknown"
+
+
 def machine() -> dict[str, str | int]:
     """Where numbers were made: the processor, how many cores this process may use, threads, GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,16 +3,17 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from matplotlib.figure import Figure
 
 from dim import cpu, plots
 from dim.data.dataset import Dataset, Split, spread
-from dim.data.sources import load_dataset
+from dim.data.sources import load_for_encoder
 from dim.errors import UserError, at_least
 from dim.evaluation.features import encode
+from dim.evaluation.settings import ProtocolName, file_name, picture_prefix
 from dim.files import replacing, write_json
 from dim.parsing import parse
 from dim.progress import Report, bars
@@ -146,9 +147,10 @@ def charted(contents: Sequence[dict[str, Any]], album: Album) -> Section:
 
 
 def _reconstructions(folder: Path) -> Path | None:
-    """The picture of the longest protocol that has one."""
-    names = (f"{start}reconstructions-y.png" for start in ("evaluation-full-", "evaluation-standard-", ""))
-    return next((folder / name for name in names if (folder / name).exists()), None)
+    """The picture of the longest protocol that has one, of test images rather than of held-out ones."""
+    results = (file_name(protocol, held) for held in (0, 1) for protocol in reversed(get_args(ProtocolName)))
+    paths = (folder / f"{picture_prefix(name)}reconstructions-y.png" for name in results)
+    return next((path for path in paths if path.exists()), None)
 
 
 def encoded(runs: Sequence[Trained], album: Album, root: str | None, images: int, progress: Report) -> list[Section]:
@@ -203,9 +205,8 @@ def portraits(
         if not cache:
             place = run.data, encoder.image_size
             if place not in datasets:
-                datasets[place] = load_dataset(
-                    options["source"], root or options["root"], image_size=encoder.image_size
-                )
+                where = root or options["root"]
+                datasets[place] = load_for_encoder(options["source"], where, False, encoder.image_size)
             dataset = datasets[place]
             y = encode(encoder, dataset.test.images, ["y"])["y"]
             cache.append((dataset.test, y, dataset.classes))

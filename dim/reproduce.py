@@ -189,14 +189,16 @@ def show_plan(runs: Sequence[Run]) -> None:
     table = Table(title="plan; evaluations: " + "; ".join(sorted(how)), title_justify="left")
     for name in ("row", "data", "seed", "budget", "epochs", "state", "left", "taken from"):
         table.add_column(name, no_wrap=name != "state")
-    total = 0.0
-    for run in runs:
-        guess = estimates.estimate(run)
-        total += guess.seconds
+    guesses = [estimates.estimate(run) for run in runs]
+    for run, guess in zip(runs, guesses, strict=True):
         about = (run.row.label, run.data, str(run.seed), run.budget, str(run.epochs))
-        table.add_row(*about, results.describe(state(run)), duration(guess.seconds), guess.source)
+        left = "?" if guess.seconds is None else duration(guess.seconds)
+        table.add_row(*about, results.describe(state(run)), left, guess.source)
     tables.wide_console().print(table)
-    print(f"one after the other about {duration(total)}; {estimates.RULE}")
+    known = [guess.seconds for guess in guesses if guess.seconds is not None]
+    unknown = len(runs) - len(known)
+    more = f", and {unknown} runs at the paper's settings, for which there is no rule" if unknown else ""
+    print(f"one after the other about {duration(sum(known))}{more}; {estimates.RULE}")
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 
 import pytest
@@ -129,10 +130,25 @@ def test_images_are_resized_to_what_the_encoder_takes(run, monkeypatch, source, 
         evaluate.run([str(run), "--data.source", source, "--data.root", "there"])
 
 
-def test_an_exported_file_does_not_know_where_data_are(run, tmp_path):
+def test_an_exported_file_looks_for_data_where_the_trainer_does(run, tmp_path, monkeypatch):
     file = export.export(str(run), tmp_path / "digits.safetensors")
-    with pytest.raises(UserError, match=r"does not say where its data are: give --data\.root"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no CIFAR-10 in data, .* set root to where it lies"):
         evaluate.run([str(file), "--data.source", "cifar10"])
+
+
+def test_numbers_that_no_file_can_hold_are_a_failure_of_their_evaluation(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        EVALUATIONS,
+        "knn",
+        dataclasses.replace(
+            EVALUATIONS["knn"], run=lambda task: {layer: {"of": [{"loss": math.nan}]} for layer in task.train}
+        ),
+    )
+    output = tmp_path / "found.json"
+    with pytest.raises(UserError, match=r"knn of conv: its loss is nan; knn of fc.*; knn of y"):
+        evaluate.run([str(run), "--only", "knn,rank", "--output", str(output)])
+    assert set(json.loads(output.read_text())["results"]) == {"rank", "classifier"}
 
 
 @pytest.mark.parametrize("kind", [UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError])

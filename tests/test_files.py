@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -47,3 +48,12 @@ def test_a_lock_is_for_one_and_leaves_its_file_alone(tmp_path):
         assert not path.exists()
     with locked(path, 0.0) as third:
         assert third is not None
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_json(tmp_path / "shared.json", {})
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "shared.json").stat().st_mode & 0o777 == 0o640

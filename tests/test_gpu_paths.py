@@ -72,9 +72,10 @@ def test_a_step_that_logs_nothing_does_not_wait_for_the_device(name, batch, monk
     model = MODELS[name]()
     if name == "nat":
         model.make_targets(8)
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=13, _batches_that_stepped=13))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=13))
     # NAT re-assigns in even epochs, which the Hungarian method does on the CPU.
-    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=50, current_epoch=1, num_training_batches=100)
+    counts = {"current_epoch": 1, "global_step": 13, "num_training_batches": 100}
+    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=50, **counts)
     model._fabric = None
     monkeypatch.setattr(model, "log", lambda *args, **options: None)
     monkeypatch.setattr(model, "log_dict", lambda *args, **options: None)

@@ -2,7 +2,7 @@ import subprocess
 
 import torch
 
-from dim.provenance import commit_of, versions
+from dim.provenance import commit_of, short, versions
 from dim.version import __version__
 
 
@@ -22,3 +22,12 @@ def test_a_commit_is_of_the_package_s_own_checkout(tmp_path, monkeypatch):
     assert commit_of(tmp_path / "site-packages") == ""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit_of(tmp_path) == ""
+
+
+def test_a_short_commit_still_says_that_files_had_changed():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert [short(code) for code in (commit, f"{commit}-dirty", "")] == [
+        "0123456789ab",
+        "0123456789ab-dirty",
+        "unknown",
+    ]

@@ -69,7 +69,7 @@ def test_tables_stand_where_images_are_not_at_hand(reproduced, tmp_path, monkeyp
         raise UserError("no digits in nowhere")
 
     places, folder = reproduced
-    monkeypatch.setattr(report, "load_dataset", absent)
+    monkeypatch.setattr(report, "load_for_encoder", absent)
     page = report.report(folder, places.runs, tmp_path / "report").read_text()
     assert '<section id="tables">' in page
     assert "Encoders without pictures: " in page

@@ -17,7 +17,7 @@ from dim.evaluation.mlp import mlp
 from dim.evaluation.ndm import ndm
 from dim.evaluation.settings import Protocol
 from dim.evaluation.spectrum import spectrum
-from dim.evaluation.svm import svm
+from dim.evaluation.svm import RUNS, svm
 from dim.progress import Report
 
 
@@ -152,7 +152,7 @@ def _mlp_budget(protocol: Protocol) -> str:
 
 
 def _svm_budget(protocol: Protocol) -> str:
-    costs, runs = protocol.svm.get("costs", ()), protocol.svm.get("runs", 5)
+    costs, runs = protocol.svm.get("costs", ()), protocol.svm.get("runs", RUNS)
     chosen = f"C fixed at {costs[0]:g}" if len(costs) == 1 else f"C of {len(costs)} on held-out rows"
     return f"{chosen}, {runs} runs" + (", and on raw features" if protocol.raw_costs else "")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,10 +11,12 @@ from torch.nn import functional
 
 from dim.data.dataset import spread
 from dim.errors import UserError
-from dim.evaluation.features import evaluating, scaled
+from dim.evaluation.features import scaled
+from dim.evaluation.schedule import Decay, schedule
 from dim.evaluation.ssim import ms_ssim, settings, ssim, ssim_authors
 from dim.files import replacing
 from dim.networks.decoders import PROBE_WIDTHS, Decoder
+from dim.networks.modes import evaluating
 from dim.progress import Report, silent
 
 EVALUATION_ROWS = 500
@@ -35,7 +37,7 @@ class DecoderTraining:
     batch_size: int = 64
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.5, 0.999)
-    decay: Literal["cosine", "steps"] = "cosine"
+    decay: Decay = "cosine"
     milestones: tuple[int, ...] = (50, 100)
     images: int | None = None
     seed: int = 0
@@ -112,12 +114,7 @@ def fit_decoder(
     batch = min(training.batch_size, len(rows))
     steps = len(rows) // batch
     optimiser = torch.optim.Adam(decoder.parameters(), training.learning_rate, training.betas)
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    if training.decay == "cosine":
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * training.epochs)
-    else:
-        milestones = [steps * epoch for epoch in training.milestones]
-        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
+    scheduler = schedule(optimiser, training.decay, training.milestones, training.epochs, steps)
     losses = []
     for epoch in range(training.epochs):
         shuffled = rows[torch.randperm(len(rows), generator=chooser)]

@@ -1,7 +1,6 @@
 """Features of a frozen encoder, their standardisation, and splits of the training rows."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,20 +8,8 @@ from torch import Tensor, nn
 
 from dim.data.loader import normalise
 from dim.errors import UserError
+from dim.networks.modes import evaluating
 from dim.progress import Report, silent
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule gets its own mode back."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def scaled(images: Tensor, device: torch.device) -> Tensor:
@@ -33,7 +20,7 @@ def scaled(images: Tensor, device: torch.device) -> Tensor:
 def encode(
     encoder: nn.Module,
     images: Tensor,
-    layers: Sequence[str] = ("conv", "fc", "y"),
+    layers: Sequence[str],
     batch_size: int = 500,
     device: torch.device | str | None = None,
     output_device: torch.device | str | None = None,

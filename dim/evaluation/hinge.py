@@ -25,7 +25,7 @@ def minimise_hinge(
     signs: Tensor,
     cost: Tensor,
     start: Tensor,
-    tolerance: float = 1e-3,
+    tolerance: float,
     max_iterations: int = 2000,
 ) -> Solution:
     """Minimises P for every class to a duality gap of at most `tolerance` times P, or as far as it comes.

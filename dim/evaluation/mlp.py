@@ -4,7 +4,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from dim.errors import UserError
 from dim.evaluation.features import Standardiser, check_features, percent, split
+from dim.evaluation.schedule import Decay, schedule
+from dim.networks.modes import evaluating
 from dim.progress import Report, silent
 
 EVALUATION_ROWS = 4096
@@ -42,7 +44,7 @@ class MLPProbe:
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float | Sequence[float] = 0.0
-    decay: Literal["cosine", "steps"] = "cosine"
+    decay: Decay = "cosine"
     milestones: tuple[int, ...] = (50, 100)
     standardise: bool = True
     last: int = 1
@@ -124,13 +126,7 @@ class Fitting:
             weight_decay=choice["weight_decay"],
             fused=device.type in ("cpu", "cuda"),
         )
-        schedulers = torch.optim.lr_scheduler
-        self.scheduler: torch.optim.lr_scheduler.LRScheduler
-        if probe.decay == "cosine":
-            self.scheduler = schedulers.CosineAnnealingLR(self.optimiser, steps * probe.epochs)
-        else:
-            milestones = [steps * epoch for epoch in probe.milestones]
-            self.scheduler = schedulers.MultiStepLR(self.optimiser, milestones, gamma=0.1)
+        self.scheduler = schedule(self.optimiser, probe.decay, probe.milestones, probe.epochs, steps)
         self.loss = torch.zeros((), device=device)
         self.losses: list[float] = []
         self.test: list[float] = []
@@ -148,12 +144,10 @@ class Fitting:
         self.scheduler.step()
         self.loss += loss.detach()
 
-    @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
         """Accuracy in percent in evaluation mode."""
-        self.net.eval()
-        parts = [self.net(self.prepared(part)).argmax(1) for part in features.split(EVALUATION_ROWS)]
-        self.net.train()
+        with evaluating(self.net):
+            parts = [self.net(self.prepared(part)).argmax(1) for part in features.split(EVALUATION_ROWS)]
         return percent(torch.cat(parts), labels)
 
 

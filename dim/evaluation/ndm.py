@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dim.errors import UserError
-from dim.evaluation.features import Standardiser, evaluating
+from dim.evaluation.features import Standardiser
 from dim.networks.discriminators import CodeDiscriminator
+from dim.networks.modes import evaluating
 from dim.objectives import OBJECTIVES, dv
 from dim.progress import Report, silent
 

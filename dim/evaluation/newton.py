@@ -150,7 +150,7 @@ def minimise(
     signs: Tensor,
     cost: Tensor,
     start: Tensor,
-    tolerance: float = 1e-6,
+    tolerance: float,
     max_iterations: int = 100,
 ) -> Solution:
     """Minimises every class's objective until its gap is at most `tolerance` times the objective.

@@ -1,6 +1,7 @@
 """Runs the evaluations that a results file does not hold yet, each kept as soon as it is finished."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from dim.data.dataset import Dataset
 from dim.errors import UserError
 from dim.evaluation.battery import EVALUATIONS, PROBES, Evaluation, Task
 from dim.evaluation.feature_cache import cached
-from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName, file_name
+from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName, file_name, picture_prefix
 from dim.progress import Report, silent
 from dim.results import IdentifiedFile
 
@@ -46,6 +47,27 @@ def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if len(runs) == 1:
         return runs[0]
     return {**_means(runs), "runs": list(runs)}
+
+
+def finite(result: dict[str, Any]) -> dict[str, Any]:
+    """The same metrics.
+
+    Raises:
+        UserError: one is NaN or infinite, which no results file can hold.
+    """
+
+    def look(name: str, value: Any) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"its {name} is {value}")
+        if isinstance(value, dict):
+            for inner, each in value.items():
+                look(inner, each)
+        elif isinstance(value, (list, tuple)):
+            for each in value:
+                look(name, each)
+
+    look("result", result)
+    return result
 
 
 def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -151,9 +173,8 @@ def evaluate(
         cached(encoder, split.images, needed, device, cache, progress) for split in (train_split, test_split)
     )
     encoding = time.monotonic() - began
-    # Pictures of the usual file have plain names, others its name before theirs.
-    stem = "" if file.path.stem == "evaluation" else f"{file.path.stem}-"
-    task = Task(train, test, train_split, test_split, protocol, seeds[0], f"{file.path.parent}/{stem}", progress)
+    pictures = f"{file.path.parent}/{picture_prefix(file.path.name)}"
+    task = Task(train, test, train_split, test_split, protocol, seeds[0], pictures, progress)
     failed = []
     for name, layer in ((name, layer) for name, planned in plan.items() for layer in planned):
         if not file.missing(name, [layer]):
@@ -163,7 +184,7 @@ def evaluate(
         first = task.layers([layer])
         others = (dataclasses.replace(first, seed=seed, pictures=None) for seed in own[1:])
         try:
-            result = combine([EVALUATIONS[name].run(each)[layer] for each in (first, *others)])
+            result = finite(combine([EVALUATIONS[name].run(each)[layer] for each in (first, *others)]))
         except (UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError) as error:
             failed.append(f"{name} of {layer}: {next(iter(str(error).splitlines()), 'failed')}")
         else:

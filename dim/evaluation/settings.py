@@ -42,6 +42,12 @@ def file_name(protocol: ProtocolName, validation: int = 0, source: str = "") -> 
     return "-".join(filter(None, parts)) + ".json"
 
 
+def picture_prefix(results: str) -> str:
+    """What the names of pictures that belong to a results file begin with: nothing for evaluation.json."""
+    stem = results.removesuffix(".json")
+    return "" if stem == "evaluation" else f"{stem}-"
+
+
 PROTOCOLS: dict[str, Protocol] = {
     # Minutes on two cores: short converged probes, fixed C, MINE that has only begun to settle. NDM is trained with
     # DV here and below: the exponential of the KL divergence makes an estimate near log n jump.

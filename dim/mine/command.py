@@ -7,7 +7,7 @@ from dim.errors import UserError
 EXPERIMENTS = {
     "gaussians": "estimators against the truth on correlated Gaussians",
     "equitability": "one relation in three shapes under noise, against the truth",
-    "gan": "a GAN whose modes MINE keeps: 25 Gaussians and a spiral",
+    "gan": "a GAN with and without MINE, and the modes that each covers: 25 Gaussians or a spiral",
     "bottleneck": "the information bottleneck on MNIST",
 }
 """Name and help of each: the function NAME in dim/mine/experiments/NAME.py. To add one, write it and add a line."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dim.errors import UserError
+from dim.errors import UserError, at_least, positive
 from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
@@ -46,7 +46,8 @@ class MINE:
     Args:
         bound: objective that trains the critic; dv uses the moving average of the MINE paper in its gradient.
         report: objective that reports; by default the one that trains, or dv where that has no estimate. A critic of
-            dv or infonce is known up to a constant, which nwj, kl, js and smile would take for information.
+            dv is known up to a constant, which nwj, kl, js and smile would take for information, one of infonce up to
+            a constant for each z, which dv would, too.
         critic: concat joins x and z (MINE's); separable is a dot product of embeddings.
         widths: hidden widths of the critic on vectors (images use the lab's convolutional critic).
         units: size of a separable critic's embeddings.
@@ -71,12 +72,16 @@ class MINE:
 
     Attributes:
         estimate_: mutual information in `unit`, from the held-out pairs.
-        standard_error_: of the held-out estimate given the critic, from the spread over ten parts of the pairs.
-        spread_: standard deviation over the last quarter of the evaluations.
+        standard_error_: of the held-out estimate given the critic, from the spread over ten parts of the pairs. Too
+            small once e^(2I) is not small against the number of scores: the rare ones that would make log mean e^T
+            larger are in no part.
+        spread_: standard deviation over the last quarter of the evaluations, up to the critic that was kept. Small at
+            the end of any training whose rate has come to 0, of a wrong estimate, too.
         mean_of_last_: mean over them.
         history_: epoch, step, estimate (on at most 10,000 held-out pairs), training estimate and, with patience,
-            validation estimate of each evaluation.
-        ceiling_: log of the number of held-out pairs, in `unit`.
+            validation estimate of each evaluation. The training estimate is the mean of those of single batches, of
+            which each is too large for dv: by 0.1 nat for 128 scores at 2.9 nats, by more at more.
+        ceiling_: log of the number of held-out pairs, in `unit`; for infonce log(1 + negatives), where that is less.
         negatives_: other x that each held-out z was scored with; `score` takes as many.
         critic_: the trained critic.
     """
@@ -149,10 +154,15 @@ class MINE:
         if self.steps is None:
             raise UserError("mine: fresh pairs have no epochs: set steps")
         generator = torch.Generator().manual_seed(self.seed)
-        first, test = (as_pairs(*sampler(n, generator), "drawn") for n in (CURVE_PAIRS, test_pairs))
-        valid = None if self.patience is None else as_pairs(*sampler(CURVE_PAIRS, generator), "drawn")
+
+        def draw(rows: int, name: str | None = "drawn") -> training.Pairs:
+            # Negatives are the rows that follow: a sampler of windows or classes would put like beside like.
+            return ordered(*as_pairs(*sampler(rows, generator), name), torch.randperm(rows, generator=generator))
+
+        first, test = draw(CURVE_PAIRS), draw(test_pairs)
+        valid = None if self.patience is None else draw(CURVE_PAIRS)
         device = torch.device(self.device or first[0].device)
-        fresh = (as_pairs(*sampler(self.batch_size, generator), None) for _ in itertools.count())
+        fresh = (draw(self.batch_size, None) for _ in itertools.count())
         feed = ((x.to(device), z.to(device)) for x, z in fresh)
         known = first[0].to(device), first[1].to(device)
         self._train(known, feed, self.steps, test_pairs / self.batch_size, test, valid)
@@ -192,21 +202,23 @@ class MINE:
                 raise UserError(f"mine: there is no objective '{name}': choose from {', '.join(OBJECTIVES)}")
         if self.report is not None and not OBJECTIVES[self.report].has_estimate:
             raise UserError(f"mine: '{self.report}' has no estimate to report")
-        if self.bound in training.FREE and self._reporter.name in training.FELT:
+        unfelt, spoilt = training.LEFT_TO_CHANCE.get(self.bound, ("", ()))
+        if self._reporter.name in spoilt:
             raise UserError(
-                f"mine: {self.bound} trains scores up to a constant, which '{self.report}' would report as "
-                "information: train with jsd, or report dv"
+                f"mine: {self.bound} trains scores up to {unfelt}, which '{self.report}' would report as information: "
+                f"train with jsd, or report {self.bound}"
             )
         if self._reporter.takes_baseline and not OBJECTIVES[self.bound].takes_baseline:
             raise UserError(f"mine: '{self.report}' reports with a baseline that only tuba and interpolated train")
-        least = (self.evaluations, *(n for n in (self.patience, self.steps, self.held_out_negatives) if n is not None))
-        if min(least) < 1 or self.epochs <= 0 or self.batch_size < 2:
-            raise UserError(
-                "mine: evaluations, epochs, steps, patience, held_out_negatives and batch_size (at least 2) must be "
-                "positive"
-            )
+        positive(epochs=self.epochs, learning_rate=self.learning_rate)
+        counts = {name: getattr(self, name) for name in ("steps", "patience", "held_out_negatives")}
+        given = {name: count for name, count in counts.items() if count is not None}
+        at_least(1, evaluations=self.evaluations, units=self.units, widths=min(self.widths, default=0), **given)
+        at_least(2, batch_size=self.batch_size)
         if not (0 < self.held_out < 1 and 0 < self.validation < 1):
             raise UserError("mine: held_out and validation are shares between 0 and 1")
+        if self.unit not in ("nats", "bits"):
+            raise UserError(f"mine: unit is '{self.unit}': nats or bits")
         if self.critic not in HELD_OUT_NEGATIVES:
             raise UserError(f"mine: there is no critic '{self.critic}': choose from {', '.join(HELD_OUT_NEGATIVES)}")
         if self.negatives is not None and self.negatives < self._fewest:
@@ -263,6 +275,7 @@ class MINE:
         """Trains on what `feed` gives, `epoch` steps an epoch, and sets the attributes."""
         device = known[0].device
         test = test[0].to(device), test[1].to(device)
+        valid = None if valid is None else (valid[0].to(device), valid[1].to(device))
         critic = self._build(*known)
         batch = min(self.batch_size, len(known[0]))
         negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
@@ -286,7 +299,7 @@ class MINE:
                 total, count = torch.zeros_like(total), 0
                 entry["estimate"] = self._measure(critic, test, held, CURVE_PAIRS)
                 if valid is not None:
-                    entry["validation"] = self._measure(critic, (valid[0].to(device), valid[1].to(device)), held)
+                    entry["validation"] = self._measure(critic, valid, held)
                 if not all(map(math.isfinite, entry.values())):
                     raise DivergenceError(f"mine: not finite after {step} steps{TRY}")
                 self.history_.append(entry)
@@ -298,10 +311,11 @@ class MINE:
         if self.held_out_negatives is not None and not self._contrasting:
             held = min(self.held_out_negatives, len(test[0]) - 1)
         self.negatives_ = held
-        self._summarise(training.held_out(critic, *test, held))
         before = self.history_[: len(self.history_) - best.waited]  # up to the critic that was kept
+        self._summarise(training.held_out(critic, *test, held), before)
         train = statistics.fmean(entry["train"] for entry in before[-3:])
-        warn_of_doubt(self.estimate_, train, self.ceiling_, self.unit)
+        kept, last = (int(history[-1]["step"]) for history in (before, self.history_))
+        warn_of_doubt(self.estimate_, train, self.ceiling_, self.unit, kept, last)
 
     @contextlib.contextmanager
     def _report(self) -> Iterator[Report]:
@@ -328,14 +342,15 @@ class MINE:
     def _in_unit(self, nats: float) -> float:
         return nats / NATS_PER_BIT if self.unit == "bits" else nats
 
-    def _summarise(self, scores: training.Scores) -> None:
+    def _summarise(self, scores: training.Scores, before: list[dict[str, float]]) -> None:
         n = len(scores.positive)
         self.estimate_ = self._in_unit(float(self._estimate(scores)))
         if not math.isfinite(self.estimate_):  # of more pairs than those along the training
             raise DivergenceError(f"mine: the estimate of all held-out pairs is not finite{TRY}")
         parts = [self._in_unit(float(self._estimate(part))) for part in scores.split(min(PARTS, n))]
         self.standard_error_ = statistics.stdev(parts) / math.sqrt(len(parts)) if len(parts) > 1 else math.inf
-        last = [entry["estimate"] for entry in self.history_[-max(2, len(self.history_) // 4) :]]
+        last = [entry["estimate"] for entry in before[-max(2, len(before) // 4) :]]
         self.spread_ = statistics.stdev(last) if len(last) > 1 else 0.0
         self.mean_of_last_ = statistics.fmean(last)
-        self.ceiling_ = self._in_unit(math.log(n))
+        limit = min(n, 1 + self.negatives_) if self._reporter.name == "infonce" else n
+        self.ceiling_ = self._in_unit(math.log(limit))

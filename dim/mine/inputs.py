@@ -24,14 +24,15 @@ class Scale(nn.Module):
         if not self.image:
             flat = rows.flatten(1).double()
             mean, scale = flat.mean(0), flat.std(0)
-            # Below float32's resolution around its mean, a feature's variation is rounding.
-            scale = scale.masked_fill(scale <= 1e-6 * mean.abs().clamp(min=1e-6), 1.0)
-            self.register_buffer("mean", mean.float())
-            self.register_buffer("scale", scale.float())
+            # Below its type's resolution around its mean, a feature's variation is rounding.
+            resolution = min(1e-6, 8 * torch.finfo(rows.dtype).eps) if rows.is_floating_point() else 0.0
+            self.register_buffer("mean", mean)
+            self.register_buffer("scale", scale.masked_fill(scale <= resolution * mean.abs(), 1.0))
 
     def forward(self, rows: Tensor) -> Tensor:
         if not self.image:
-            return (rows.flatten(1).float() - self.mean) / self.scale
+            # The mean is taken off before rounding to float32: times and places lie far from zero.
+            return ((rows.flatten(1).double() - self.mean) / self.scale).float()
         return rows.float() / 127.5 - 1 if rows.dtype == torch.uint8 else rows.float()
 
 
@@ -51,7 +52,7 @@ def as_pairs(x: Any, z: Any, name: str | None) -> Pairs:
             continue
         if tensor.ndim == 4 and side == "x":
             _check_images(tensor)
-        if not len(tensor) or not torch.isfinite(tensor.float()).all():
+        if not len(tensor) or (tensor.is_floating_point() and not tensor.isfinite().all()):
             raise UserError(f"mine: {name} {side} is empty or holds NaN or infinity")
         if (tensor == tensor[:1]).all():
             raise UserError(f"mine: {name} {side} is constant: its mutual information with anything is 0")

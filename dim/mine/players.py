@@ -10,6 +10,7 @@ from dim import adversarial
 from dim.mine import training
 from dim.mine.mixtures import Target
 from dim.mine.networks import statistics_network
+from dim.networks.modes import evaluating
 from dim.objectives import dv, jsd
 
 
@@ -141,13 +142,10 @@ class Players:
         loss.backward()
         self.optimisers[player].step()
 
-    @torch.no_grad()
     def sample(self, rows: int, seed: int) -> Tensor:
         """`rows` generated samples (rows, 2) on the CPU, in evaluation mode, without touching the draws of training."""
-        self.generator.eval()
-        samples = self.generator(self.inputs(rows, torch.Generator().manual_seed(seed))[0])
-        self.generator.train()
-        return samples.cpu()
+        with evaluating(self.generator):
+            return self.generator(self.inputs(rows, torch.Generator().manual_seed(seed))[0]).cpu()
 
 
 def train(

@@ -35,11 +35,6 @@ class Cells(IdentifiedFile):
     def _found(self) -> dict[str, dict[str, Any]]:
         return {_key(cell["setting"]): cell for cell in self.content["cells"]}
 
-    def get(self, setting: Setting) -> dict[str, Any] | None:
-        """The result of a finished cell, None where it is not finished."""
-        cell = self._found().get(_key(setting))
-        return None if cell is None else cell["result"]
-
     def add(self, setting: Setting, result: Setting, seconds: float) -> None:
         """Keeps a finished cell, on disk at once."""
         cell = {
@@ -65,9 +60,10 @@ class Cells(IdentifiedFile):
             measure: called with a setting and a progress report; returns what is kept.
             progress: shows cells done under `name`, beside what `measure` reports.
         """
+        found = self._found()
         for place, setting in enumerate(plan):
             progress(name, place / len(plan))
-            if self.get(setting) is None:
+            if _key(setting) not in found:
                 began = time.monotonic()
                 self.add(setting, measure(setting, progress), time.monotonic() - began)
         progress(name, 1.0)

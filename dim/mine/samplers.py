@@ -14,8 +14,8 @@ Pairs = tuple[Tensor, Tensor]
 
 
 def _log_determinant(covariance: Tensor, name: str) -> Tensor:
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed:
+    factor, failed = torch.linalg.cholesky_ex(covariance)  # of the lower triangle alone
+    if failed or not torch.allclose(covariance, covariance.T):
         raise UserError(f"{name} is no covariance: not symmetric and positive definite")
     return 2 * factor.diagonal().log().sum()
 
@@ -41,7 +41,7 @@ class Gaussian:
         """I(X; Z) in nats: 1/2 log(|S_xx| |S_zz| / |S|).
 
         Raises:
-            UserError: if the covariance is not positive definite.
+            UserError: if the covariance is not symmetric and positive definite.
         """
         s = self.covariance.double()
         parts = (s[: self.size, : self.size], s[self.size :, self.size :])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dim.mine.inputs import Pairs
 from dim.mine.networks import StatisticsNetwork
+from dim.networks.modes import evaluating
 from dim.objectives import Objective, dv, log_mean_exp
 
 Sampler = Callable[[int, torch.Generator], Pairs]
@@ -23,10 +24,10 @@ LOG_RATIO: dict[str, Callable[[Tensor], Tensor]] = {
     "chi2": lambda t: (t / 2).clamp(min=-0.999).log1p(),
 }
 """Scores of what these objectives train, as log ratios."""
-FREE = ("dv", "infonce")
-"""Objectives that do not feel a constant added to all scores (infonce: of a row), so that they leave it to chance."""
 FELT = ("nwj", "kl", "js", "smile")
 """Objectives whose estimate takes scores for log ratios (nwj and kl: one more), constant included."""
+LEFT_TO_CHANCE = {"dv": ("a constant", FELT), "infonce": ("a constant of each row", ("dv", *FELT))}
+"""What an objective does not feel when it is added to scores, and the objectives whose estimate does."""
 
 
 @dataclass
@@ -154,20 +155,18 @@ class Trainer:
         return scores.detached()
 
 
-@torch.no_grad()
 def held_out(critic: Critic, x: Tensor, z: Tensor, negatives: int, chunk: int = 2000) -> Scores:
     """Scores of all pairs in evaluation mode, each z also with the x of the next `negatives` pairs.
 
     The pairs must be in random order: what follows a pair must tell nothing about it.
     """
-    critic.eval()
-    keys = torch.cat([critic.network.keys(critic.scale_x(part)) for part in x.split(chunk)])
-    keys = torch.cat([keys, keys[:negatives]])
-    found = []
-    for start in range(0, len(z), chunk):
-        part = critic.scale_z(z[start : start + chunk])
-        found.append(critic.score(critic.network.queries(part), keys[start : start + len(part) + negatives], part))
-    critic.train()
+    with evaluating(critic):
+        keys = torch.cat([critic.network.keys(critic.scale_x(part)) for part in x.split(chunk)])
+        keys = torch.cat([keys, keys[:negatives]])
+        found = []
+        for start in range(0, len(z), chunk):
+            part = critic.scale_z(z[start : start + chunk])
+            found.append(critic.score(critic.network.queries(part), keys[start : start + len(part) + negatives], part))
     baselines = [scores.log_baseline for scores in found if scores.log_baseline is not None]
     return Scores(
         torch.cat([scores.positive for scores in found]),

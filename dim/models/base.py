@@ -23,6 +23,7 @@ from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import EncoderName, build_encoder
 from dim.networks.whitening import whiten
+from dim.stepping import due
 
 NEVER = torch.iinfo(torch.int64).max
 NOT_FINITE = "not-finite.json"
@@ -189,8 +190,7 @@ class Model(pl.LightningModule):
 
         Logging takes Lightning milliseconds, as much as a twentieth of a step.
         """
-        every, steps = self.trainer.log_every_n_steps, self.trainer.fit_loop.epoch_loop._batches_that_stepped  # type: ignore[attr-defined]
-        is_due = every > 0 and (steps + 1) % every == 0
+        is_due = due(self.trainer, self.trainer.global_step + 1)
         return is_due or batch_idx == 0 or batch_idx + 1 == self.trainer.num_training_batches
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -229,8 +229,7 @@ class Model(pl.LightningModule):
         self._first_bad_step = torch.where(finite, self._first_bad_step, self._first_bad_step.clamp(max=step))
         self._loss_names = list(losses)
         self._unchecked.append((step, indices))
-        every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
-        if not waits(finite) or step % every == 0:
+        if not waits(finite) or due(self.trainer, self.trainer.global_step + 1):
             self.stop_if_not_finite()
 
     def stop_if_not_finite(self) -> None:

@@ -10,6 +10,7 @@ from dim import distributed
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models.base import Model, Step
+from dim.networks.modes import evaluating
 
 
 class Supervised(Model):
@@ -52,13 +53,11 @@ class Supervised(Model):
         if datamodule is None:
             return
         right = torch.zeros(2, device=self.device)
-        self.eval()
-        with torch.inference_mode():
+        with evaluating(self):
             for batch in datamodule.predict_dataloader():
                 images = batch.images.to(self.classifier.weight.dtype)  # precision bf16-true, 64-true
                 hits = self.logits(images).argmax(1) == batch.labels
                 right += torch.stack([hits.sum(), torch.full_like(hits.sum(), len(hits))])
-        self.train()
         right = distributed.total(right)
         self.final_accuracy.copy_(100 * right[0] / right[1])
         self.best_accuracy.copy_(torch.maximum(self.best_accuracy, self.final_accuracy))

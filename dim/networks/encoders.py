@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dim.errors import UserError
 from dim.networks.inputs import check_images
+from dim.networks.modes import evaluating
 
 ENCODERS: dict[str, type["Encoder"]] = {}
 LAYERS = ("conv", "fc", "y")
@@ -66,10 +67,8 @@ class Encoder(nn.Module):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each output for one image, found by encoding a blank one."""
         device = next(self.parameters()).device
-        training = self.training
-        with torch.no_grad():
-            outputs = self.eval()(torch.zeros(1, 3, self.image_size, self.image_size, device=device))
-        self.train(training)
+        with evaluating(self):
+            outputs = self(torch.zeros(1, 3, self.image_size, self.image_size, device=device))
         return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from dim import release
 from dim.evaluation.protocol import PROTOCOLS
 from dim.files import replacing
 from dim.networks.encoders import ENCODERS, LAYERS
+from dim.provenance import short
 from dim.reporting.text import with_section
 from dim.reporting.views import DATA
 from dim.reproduction import tables
@@ -128,7 +129,7 @@ def text(file: str, record: dict[str, Any], measured: Iterable[dict[str, Any]]) 
 
 def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     facts, made = record["metadata"], record["exported_with"]
-    commit = f", commit {made['commit'][:12]}" if made.get("commit") else ""
+    commit = f", commit {short(made['commit'])}" if made.get("commit") else ""
     lines = {
         "file": f"`{file}`, {record['bytes'] / 1e6:.1f} MB, weights in {facts['precision']}",
         "SHA-256": f"`{record['sha256']}`",
@@ -162,7 +163,7 @@ def _facts(file: str, record: dict[str, Any], config: dict[str, Any]) -> dict[st
 
 def _short(code: str) -> str:
     """A commit, shortened, or a version as it is."""
-    return code if code.startswith("version") else f"commit {code[:12]}{'-dirty' * code.endswith('-dirty')}"
+    return code if code.startswith("version") else f"commit {short(code)}"
 
 
 def cost_text(cost: dict[str, Any]) -> str:
@@ -192,7 +193,7 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     command += f" --data.validation {held_out}" if held_out else ""
     images = f"{held_out} held-out training images" if held_out else "the test split"
     command += "" if source == "digits" else " --data.root DATA"
-    commits = sorted({(made["versions"]["commit"] or "unknown")[:12] for made in one["provenance"].values()})
+    commits = sorted({short(made["versions"]["commit"]) for made in one["provenance"].values()})
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one["wall_time"].items() if name != "classifier")
     devices = ", ".join(sorted({made["device"] for made in one["provenance"].values()}))
     published = " In brackets the published number." if any("(" in cell for cell in cells.values()) else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.files import replacing
+from dim.provenance import short
 from dim.reporting.views import COST, TITLES, Cell, View, in_order, view
 from dim.reproduction.tables import COLUMNS
 
@@ -74,7 +75,7 @@ def _made(content: dict[str, Any]) -> str:
     if not seeds:
         return "No row is finished.\n"
     sessions = [session for seed in seeds for session in seed["training"]]
-    commits = sorted({session["versions"]["commit"][:12] or "unknown" for session in sessions})
+    commits = sorted({short(session["versions"]["commit"]) for session in sessions})
     places = {(session["machine"]["processor"], session["machine"]["cores"]) for session in sessions}
     machines = [f"{processor}, {cores} cores" for processor, cores in sorted(places)]
     training = sum(seed["training_seconds"] for seed in seeds) / 3600

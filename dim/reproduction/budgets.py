@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dim.evaluation.protocol import EVALUATIONS, PROBES, ProtocolName
+from dim.models import DeepInfoMax
 
 BudgetName = Literal["smoke", "cpu", "paper", "demo"]
 Family = Literal["every model", "dot critics", "local concatenation critic"]
@@ -91,6 +92,4 @@ def _families(model: dict[str, Any]) -> set[Family]:
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    from dim.models import DeepInfoMax  # late: Lightning takes seconds, and plans without a DIM row do not need it
-
     return {name: option.default for name, option in inspect.signature(DeepInfoMax.__init__).parameters.items()}

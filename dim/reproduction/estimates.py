@@ -1,29 +1,32 @@
 """How long what is left will take: from measured runs where there are any, else by a rule that is stated."""
 
+import inspect
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dim.data import ImageData
 from dim.errors import UserError
 from dim.reproduction import recipes
 from dim.reproduction.results import training_seconds
 from dim.reproduction.runs import RECORD, Run, needed_evaluations, read_evaluation, read_record, state
 
+BATCH = inspect.signature(ImageData).parameters["batch_size"].default
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_437}
 STEP_SECONDS, EVALUATION_SECONDS, START_SECONDS = 0.25, 30.0, 15.0
 RULE = (
-    f"rule: {START_SECONDS:.0f} s to start, {STEP_SECONDS} s a step (DIM(L) infoNCE, cpu budget, two cores), "
-    f"{EVALUATION_SECONDS:.0f} s for each evaluation of a layer of 60,000 images under the quick protocol; other "
-    "protocols and GPUs differ much"
+    f"rule: {START_SECONDS:.0f} s to start, {STEP_SECONDS} s a step (DIM(L) infoNCE, cpu budget, one thread beside "
+    f"another job; BiGAN three times as much), {EVALUATION_SECONDS:.0f} s for each evaluation of a layer of 60,000 "
+    "images under the quick protocol; other protocols and GPUs differ much"
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that are left, and what they were taken from."""
+    """Seconds that are left, None where nothing tells, and what they were taken from."""
 
-    seconds: float
+    seconds: float | None
     source: str
 
 
@@ -37,6 +40,8 @@ def estimate(run: Run) -> Estimate:
     seconds = 0.0
     for part in left:
         measured = list(_measured(run, part))
+        if not measured and run.budget == "paper":
+            return Estimate(None, "no rule")
         if not measured:
             source = "rule"
         seconds += statistics.median(measured) if measured else _by_rule(run, part)
@@ -82,7 +87,7 @@ def _by_rule(run: Run, part: str) -> float:
     images = IMAGES.get(run.data, 50_000)
     if part == "evaluation":
         return START_SECONDS + EVALUATION_SECONDS * len(run.evaluating.only) * 3 * images / 50_000
-    batch = recipes.get(run.recipe, "data.init_args.batch_size", 64)
+    batch = recipes.get(run.recipe, "data.init_args.batch_size", BATCH)
     steps = recipes.get(run.recipe, "trainer.limit_train_batches", None)
     whole = images // batch
     per_epoch = min(whole, steps) if isinstance(steps, int) else int(whole * (steps if steps else 1))

@@ -138,7 +138,11 @@ class Cluster:
 
     def run(self, runs: Sequence[Run], retrain: bool, watch: Watch, done: Done) -> None:
         for run in runs:
+            if self.signal is not None:
+                break
             self.jobs[run] = self.executor.submit(attempt, run, retrain, ALONE)
+        if self.signal is not None:  # which may have come within `submit`, whose job was not known yet
+            self.stop(self.signal)
         waiting = dict(self.jobs)
         while waiting and self.signal is None:
             for run, job in list(waiting.items()):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -73,8 +74,12 @@ def attempt(run: Run, *arguments: Any) -> Outcome:
         return work(run, *arguments)
     except UserError as error:
         return Outcome("failed", str(error))
-    except Exception as error:
-        return Outcome("failed", f"{type(error).__name__}: {error}")
+    except Exception as error:  # the program's own: where it happened is for whoever mends it
+        path = run.folder / OUTPUT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {error} (see {path})")
 
 
 def _move_aside(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """One run of a row: its folder, how it is trained and evaluated, and how far it is."""
 
 import dataclasses
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from dim.checkpoints import FOLDER, LAST
 from dim.errors import UserError
 from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, file_name
 from dim.files import sha256, write_json
+from dim.models import Model
 from dim.networks.encoders import ENCODERS
 from dim.reproduction import recipes
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, budget_configs
 from dim.reproduction.rows import Row
 
+ENCODER = inspect.signature(Model).parameters["encoder"].default
 RECORD, CONFIG, OUTPUT = "reproduction.json", "config.yaml", "output.log"
 Stage = Literal["missing", "begun", "trained", "done", "stale"]
 
@@ -23,8 +26,8 @@ Stage = Literal["missing", "begun", "trained", "done", "stale"]
 class Places:
     """Where things are: `configs` and `runs` folders, and the data's `root` (None: the trainer's default)."""
 
-    configs: Path = Path("configs")
-    runs: Path = Path("runs")
+    configs: Path
+    runs: Path
     root: str | None = None
     download: bool = False
 
@@ -204,7 +207,7 @@ def belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
 
 def needed_evaluations(run: Run) -> list[tuple[str, str]]:
     """(evaluation, layer) of all that the run's evaluation consists of."""
-    encoder = ENCODERS[recipes.get(run.recipe, "model.init_args.encoder", "conv32")]
+    encoder = ENCODERS[recipes.get(run.recipe, "model.init_args.encoder", ENCODER)]
     needed = [
         (name, layer)
         for name in run.evaluating.only

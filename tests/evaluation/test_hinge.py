@@ -38,4 +38,4 @@ def test_it_gives_what_it_has_when_iterations_run_out():
 def test_more_features_than_can_be_factored_are_refused():
     rows = Rows(torch.randn(20, 6), max_moments=5)
     with pytest.raises(UserError, match="found 6: leave this layer out"):
-        minimise_hinge(rows, torch.ones(1, 20), torch.ones(20), torch.zeros(1, 7, dtype=torch.float64))
+        minimise_hinge(rows, torch.ones(1, 20), torch.ones(20), torch.zeros(1, 7, dtype=torch.float64), 1e-3)

@@ -93,7 +93,7 @@ def test_the_minimum_has_no_gradient_and_leaves_rows_of_no_cost_out(rows, extend
     cost = torch.full((N,), 0.5)
     cost[: N // 3] = 0
     with exact_products():
-        found = minimise(rows, signs, cost, torch.zeros(K, D + 1, dtype=torch.float64))
+        found = minimise(rows, signs, cost, torch.zeros(K, D + 1, dtype=torch.float64), tolerance=1e-6)
     weights = found.weights.clone().requires_grad_()
     margins = signs.double() * (weights @ extended.T)
     objective = 0.5 * weights.square().sum(1) + (squared_hinge(margins) * cost).sum(1)

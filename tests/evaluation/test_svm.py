@@ -47,8 +47,8 @@ def test_gap_bounds_the_distance_from_the_minimum(digits):
         exact.weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
     costs = torch.full((len(features),), 0.01)
-    there = minimise(problem.rows, problem.signs, costs, nearby, max_iterations=0)
-    minimum = minimise(problem.rows, problem.signs, costs, exact.weights, max_iterations=0)
+    there = minimise(problem.rows, problem.signs, costs, nearby, 1e-5, max_iterations=0)
+    minimum = minimise(problem.rows, problem.signs, costs, exact.weights, 1e-5, max_iterations=0)
     distance = there.objective - minimum.objective
     assert (distance > 0).all()
     assert (there.gap >= distance).all()

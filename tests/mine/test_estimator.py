@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 import warnings
 
@@ -48,10 +49,12 @@ def test_a_critic_is_reported_by_every_estimate(bound, report):
     assert found.estimate_ == pytest.approx(truth, abs=0.08)
 
 
-@pytest.mark.parametrize("bound", ["dv", "infonce"])
-@pytest.mark.parametrize("report", ["nwj", "kl", "js", "smile"])
+@pytest.mark.parametrize(
+    ("bound", "report"),
+    [*itertools.product(["dv", "infonce"], ["nwj", "kl", "js", "smile"]), ("infonce", "dv")],
+)
 def test_a_constant_left_to_chance_is_not_reported(bound, report):
-    with pytest.raises(UserError, match="up to a constant"):
+    with pytest.raises(UserError, match=f"up to a constant.*or report {bound}"):
         MINE(bound=bound, report=report).fit(*gaussians(0.6, 1, 100)[:2])
 
 
@@ -119,9 +122,17 @@ def test_bad_input_is_one_line(x, z, message):
         ({"bound": "tuba", "report": "interpolated", "negatives": 1}, "interpolated needs at least 2"),
         ({"bound": "interpolated", "batch_size": 2}, "at least 2 negatives, here are 1"),
         ({"negatives": 0}, "negatives is 0: dv needs at least 1"),
-        ({"evaluations": 0}, "must be positive"),
-        ({"patience": 0}, "must be positive"),
-        ({"steps": 0}, "must be positive"),
+        ({"evaluations": 0}, "evaluations is 0: it must be at least 1"),
+        ({"patience": 0}, "patience is 0: it must be at least 1"),
+        ({"steps": 0}, "steps is 0: it must be at least 1"),
+        ({"held_out_negatives": 0}, "held_out_negatives is 0: it must be at least 1"),
+        ({"widths": (8, 0)}, "widths is 0: it must be at least 1"),
+        ({"widths": ()}, "widths is 0: it must be at least 1"),
+        ({"units": 0, "critic": "separable"}, "units is 0: it must be at least 1"),
+        ({"batch_size": 1}, "batch_size is 1: it must be at least 2"),
+        ({"epochs": 0}, "epochs is 0: it must be a number above 0"),
+        ({"learning_rate": -1}, "learning_rate is -1: it must be a number above 0"),
+        ({"unit": "bit"}, "unit is 'bit': nats or bits"),
         ({"held_out": 1.0}, "shares"),
         ({"critic": "dot"}, "no critic 'dot'"),
     ],
@@ -180,15 +191,47 @@ def test_early_stopping_keeps_a_critic_that_overfits_from_harm(monkeypatch):
     best = max(range(len(stopped.history_)), key=lambda k: stopped.history_[k]["validation"])
     kept = [entry["train"] for entry in stopped.history_[: best + 1][-3:]]
     assert best < len(stopped.history_) - 1
-    assert told == [(stopped.estimate_, pytest.approx(np.mean(kept)), stopped.ceiling_, "nats")]
+    steps = stopped.history_[best]["step"], stopped.history_[-1]["step"]
+    assert told == [(stopped.estimate_, pytest.approx(np.mean(kept)), stopped.ceiling_, "nats", *steps)]
+    settled = [entry["estimate"] for entry in stopped.history_[: best + 1]]
+    assert stopped.mean_of_last_ == pytest.approx(np.mean(settled[-max(2, len(settled) // 4) :]))
     # Stopping looks at pairs that neither train nor report.
     assert {"train", "validation", "estimate"} <= set(stopped.history_[0])
 
 
 def test_the_ceiling_is_told():
     x, z, _ = gaussians(0.999999, 4, 200)
-    with pytest.warns(UserWarning, match="close to log n = 3.69"):
+    with pytest.warns(UserWarning, match="close to the ceiling of 3.69"):
         MINE(steps=200, widths=(64,), learning_rate=1e-2, patience=None).fit(x, z)
+
+
+def test_infonce_has_a_ceiling_of_its_own():
+    x, z, _ = gaussians(0.999, 4, 4000)
+    options = {**QUICK, "steps": 200, "patience": None}
+    with pytest.warns(UserWarning, match="close to the ceiling of 1.61"):
+        few = MINE(bound="infonce", negatives=4, **options).fit(x, z)
+    assert few.ceiling_ == pytest.approx(math.log(5))
+    assert few.ceiling_ > few.estimate_
+    assert MINE(bound="jsd", **options).fit(x, z).ceiling_ == pytest.approx(math.log(800))
+
+
+def test_rows_of_a_sampler_may_be_in_any_order():
+    sampler, truth = drawn(0.9, 1)
+
+    def in_order(rows, generator):
+        x, z = sampler(rows, generator)
+        order = x[:, 0].argsort()
+        return x[order], z[order]
+
+    found = MINE(steps=300, widths=(64,), learning_rate=1e-2, batch_size=256, evaluations=2)
+    assert found.fit_sampler(in_order, 20_000).estimate_ == pytest.approx(truth, abs=0.1)
+
+
+def test_values_far_from_zero_are_told_apart():
+    x, z, truth = gaussians(0.9, 1, 4000)
+    times = x.astype(np.float64) + 1.7e9  # of which float32 keeps steps of 128
+    found = MINE(steps=250, widths=(64,), learning_rate=1e-2).fit(times, z)
+    assert found.estimate_ == pytest.approx(truth, abs=0.12)
 
 
 def test_the_standard_error_is_that_of_estimates_on_other_pairs():

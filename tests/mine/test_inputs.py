@@ -30,6 +30,22 @@ def test_a_feature_that_does_not_vary_stays_finite():
 
 
 @pytest.mark.parametrize(
+    ("rows", "varies"),
+    [
+        (1e9 + torch.arange(4, dtype=torch.float64), True),
+        (1e9 + torch.arange(4, dtype=torch.float64) * 1e-7, False),
+        (10**15 + torch.arange(4), True),
+        (1e3 + torch.arange(4) * 1e-4, False),
+        (torch.arange(4, dtype=torch.float64) * 1e-20, True),
+    ],
+)
+def test_what_varies_by_more_than_its_type_s_rounding_is_scaled(rows, varies):
+    scaled = Scale(rows[:, None])(rows[:, None])
+    assert scaled.dtype == torch.float32
+    assert float(scaled.std()) == (pytest.approx(1, abs=1e-5) if varies else pytest.approx(0, abs=1e-3))
+
+
+@pytest.mark.parametrize(
     ("x", "z", "message"),
     [
         ([1.0, 2.0], [1.0, 2.0, 3.0], "training x has 2 rows and z 3"),

@@ -26,16 +26,26 @@ def test_single_features_are_those_of_scikit_learn(rho, neighbours):
 @pytest.mark.parametrize("size", [3, 10])  # in trees, and in tables
 def test_several_features_are_the_definition(size):
     x, z = pairs(0.8, size, 200)
-    x[1:6], z[1:6] = x[0], z[0]  # repeated pairs, whose neighbours have a distance of 0
     x, z = x / x.std(0), z / z.std(0)
     distances = [np.abs(side[:, None] - side).max(-1) for side in (x, z)]
     both = np.maximum(*distances)
     np.fill_diagonal(both, np.inf)
     radius = np.sort(both, 1)[:, 3 - 1]
-    # n_x + 1, with the point itself; within a radius of 0 are its repetitions, as scikit-learn counts them.
-    counts = [((d < radius[:, None]) | (d == 0)).sum(1) for d in distances]
+    counts = [(d < radius[:, None]).sum(1) for d in distances]  # n_x + 1, with the point itself
     expected = digamma(3) + digamma(200) - np.mean(digamma(counts[0]) + digamma(counts[1]))
     assert kraskov(x, z) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("transform", ["relu", "bits", "bytes"])
+def test_ties_are_parted_as_by_scikit_learn(transform):
+    x, z = pairs(0.8, 1, 2000)
+    ties = {"relu": lambda v: np.maximum(v, 0), "bits": lambda v: v > 0, "bytes": lambda v: np.rint(20 * v)}[transform]
+    x, z = ties(x).astype(float), ties(z).astype(float)
+    theirs = mutual_info_regression(x, z[:, 0], random_state=0)[0]
+    assert kraskov(x, z) == pytest.approx(theirs, abs=0.03)
+    # In tables, too: features that vary too little to be anybody's k-th distance.
+    wide = np.hstack([x, 1e-3 * np.random.default_rng(1).standard_normal((len(x), 8))])
+    assert np.isfinite(kraskov(wide, z))
 
 
 def test_gaussians_are_found():

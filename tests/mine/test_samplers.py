@@ -53,6 +53,9 @@ def test_information_can_be_chosen_and_cubes_keep_it():
 
 
 def test_what_is_no_covariance_is_refused():
+    for one_sided in ([[1.0, 0.9], [0.0, 1.0]], [[1.0, 0.0], [0.9, 1.0]]):
+        with pytest.raises(UserError, match="not symmetric"):
+            _ = Gaussian(torch.tensor(one_sided), 1).information
     with pytest.raises(UserError, match="positive definite"):
         _ = Gaussian(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1).information
 

@@ -13,9 +13,9 @@ from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, 
 
 
 def attach(model, folder, step=0, every=50):
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step, _batches_that_stepped=step))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
     about = {"default_root_dir": str(folder), "is_global_zero": True, "current_epoch": 2}
-    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every, **about)
+    model._trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=every, global_step=step, **about)
     model._fabric = None
     return model
 

@@ -20,6 +20,11 @@ def test_without_a_finished_run_a_rule_is_used(places):
     assert first.seconds - limited.seconds == pytest.approx(771 * STEP_SECONDS)
 
 
+def test_the_rule_is_not_for_the_paper_s_settings(places):
+    run = plan_run(Row("VAE", "vae"), "cifar10", "paper", 0, BUDGETS["paper"].probes, places)
+    assert estimate(run).seconds is None
+
+
 def test_finished_runs_of_the_same_training_are_what_others_are_judged_by(places, processes):
     work(plan(places))
     record = read_record(plan(places).folder)

@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +55,26 @@ def test_runs_become_jobs_of_a_cluster(places, processes, tmp_path):
     assert [outcomes[run].status for run in runs] == ["done", "done"]
     assert len(processes.commands) == 4
     assert {environment["SLURM_JOB_NAME"] for environment in processes.environments} == {"interactive"}
+
+
+def test_a_signal_between_submissions_leaves_no_job_behind(places, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    runs, outcomes, submitted, cancelled = plan(places, 4), {}, [], []
+    cluster = Cluster(tmp_path / "jobs", Slurm(gpus=0, system="debug"))
+
+    def submit(_, run, *arguments):
+        submitted.append(run)
+        if len(submitted) == 2:
+            cluster.stop(2)  # before the job is known
+        return SimpleNamespace(cancel=lambda: cancelled.append(run), done=lambda: False)
+
+    monkeypatch.setattr(cluster.executor, "submit", submit)
+    cluster.run(runs, False, unwatched, outcomes.__setitem__)
+    assert submitted == runs[:2]
+    assert set(cancelled) == set(submitted)
+    assert {run: outcome.message for run, outcome in outcomes.items()} == dict.fromkeys(
+        runs[:2], "its job was cancelled"
+    )
 
 
 def test_jobs_in_processes_of_their_own_tell_how_they_ended(places, tmp_path):

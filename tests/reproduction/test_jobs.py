@@ -78,3 +78,14 @@ def test_other_seeds_layers_and_checkpoints_do_not_count_as_evaluated(run, proce
         assert state(run).stage == "trained", part
     path.write_text(whole)
     assert state(run).stage == "done"
+
+
+def test_an_error_of_the_program_s_own_is_kept_whole(run, monkeypatch):
+    def broken(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(jobs, "work", broken)
+    outcome = jobs.attempt(run)
+    assert outcome.status == "failed"
+    assert outcome.message.startswith("KeyError: 'x' (see ")
+    assert "in broken" in (run.folder / "output.log").read_text()
