@@ -3,8 +3,9 @@
     python benchmarks/curve.py RUN ... [--json FILE] [--figure FILE]
 
 Each RUN is a folder of `dim fit` in which `dim evaluate RUN --only mlp` has left its quick results. Minutes are those
-of the training log, on whatever the run was given; runs of one recipe (config, batch size, weight decay, units of the
-critic, precision) and length are one point with the range of their seeds. FILE keeps the points of earlier calls.
+of the training log, on whatever the run was given; runs of one recipe (config, batch size, ghost batches, weight decay,
+units of the critic, precision) and length are one point with the range of their seeds. FILE keeps the points of earlier
+calls.
 Published, after 1000 epochs: dashed in table 1, dotted in table 5.
 """
 
@@ -27,7 +28,7 @@ from dim.reproduction.published import published_row
 
 MARKERS = "osD^vP*Xph"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-RECIPE = ("run", "data", "batch_size", "weight_decay", "units", "precision")
+RECIPE = ("run", "data", "batch_size", "ghost_batch", "weight_decay", "units", "precision")
 """What makes points comparable but for their length and seed."""
 
 
@@ -46,6 +47,7 @@ def point(run: Path) -> dict[str, Any]:
         "run": found["name"].partition("/")[0],  # the config's; a run may be named after more
         "data": found["identity"]["data"]["source"],
         "batch_size": about["data"]["init_args"]["batch_size"],
+        "ghost_batch": about["model"]["init_args"].get("ghost_batch"),
         "weight_decay": about["model"]["init_args"].get("weight_decay", 0.0),
         "units": about["model"]["init_args"]["units"],
         "precision": about["trainer"]["precision"] or "32-true",
@@ -70,8 +72,9 @@ def recipes(points: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]
     for recipe in sorted({tuple(entry[name] for name in RECIPE) for entry in points}, key=str):
         own = [entry for entry in points if tuple(entry[name] for name in RECIPE) == recipe]
         lengths = sorted({entry["epochs"] for entry in own})
-        run, _, batch_size, decay, units, precision = recipe
-        name = f"{run}, batches of {batch_size}, {f'decay {decay}, ' if decay else ''}U = {units}, {precision}"
+        run, _, batch_size, ghost, decay, units, precision = recipe
+        batches = f"batches of {batch_size}{f' (ghost: {ghost})' if ghost else ''}"
+        name = f"{run}, {batches}, {f'decay {decay}, ' if decay else ''}U = {units}, {precision}"
         found[name] = [[entry for entry in own if entry["epochs"] == length] for length in lengths]
     return found
 
@@ -130,7 +133,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     kept = json.loads(options.json.read_text())["points"] if options.json and options.json.exists() else []
-    kept = [{"weight_decay": 0.0, "units": 256, **entry} for entry in kept]  # files from before these were written down
+    before = {"ghost_batch": None, "weight_decay": 0.0, "units": 256}  # of files that do not say
+    kept = [{**before, **entry} for entry in kept]
     try:
         new = [point(run) for run in options.runs]
     except UserError as error:

@@ -51,6 +51,14 @@ def test_parts_compile_to_whole_graphs_that_change_nothing(name, batch):
     assert len(graphs) == (2 if name == "vae" else 3)
 
 
+def test_ghost_batches_have_a_graph_of_their_own(batch):
+    model, graphs = DeepInfoMax(units=16, ghost_batch=4), []
+    compile_parts(model, lambda graph, inputs: graphs.append(graph) or graph.forward)
+    for _ in range(2):
+        model.losses(batch)
+    assert len(graphs) == 4  # the encoder for 8 and for 4 images, queries, keys
+
+
 def test_a_break_in_a_graph_is_an_error(batch):
     model = Supervised()
     forward = model.encoder.forward

@@ -26,6 +26,7 @@ MODELS = {
     "table 5": "DeepInfoMax --model.units 64 --model.coordinates relative --model.occlusion true",
     "drawn": "DeepInfoMax --model.local_critic concat --model.local_objective jsd --model.width 32 --model.negatives 2",
     "views": "DeepInfoMax --model.units 64 --model.views true",
+    "ghost": "DeepInfoMax --model.units 64 --model.ghost_batch 8",
     "vae": "Autoencoder --model.kl_weight 1",
     "aae": "AdversarialAutoencoder",
     "bigan": "BiGAN",

@@ -57,6 +57,7 @@ def equal(a, b):
 
 MODELS = {
     "dim": [*DIM, "--model.alpha", "0.5", "--model.negatives", "2", "--model.occlusion", "true"],
+    "ghost": [*DIM, "--model.ghost_batch", "8"],
     "vae": ["--model", "Autoencoder", "--model.kl_weight", "1"],
     "aae": ["--model", "AdversarialAutoencoder"],
     "bigan": ["--model", "BiGAN"],

@@ -22,6 +22,7 @@ MODELS = {
     "drawn": lambda: DeepInfoMax(local_critic="concat", local_objective="jsd", width=16, negatives=1),
     "global and table 5": lambda: DeepInfoMax(1.0, 0.5, units=16, coordinates="relative", occlusion=True),
     "views": lambda: DeepInfoMax(units=16, views=True),
+    "ghost": lambda: DeepInfoMax(units=16, ghost_batch=4),
     "autoencoder": Autoencoder,
     "vae": lambda: Autoencoder(kl_weight=1.0),
     "aae": AdversarialAutoencoder,

@@ -80,7 +80,7 @@ class MINE:
         mean_of_last_: mean over them.
         history_: epoch, step, estimate (on at most 10,000 held-out pairs), training estimate and, with patience,
             validation estimate of each evaluation. The training estimate is the mean of those of single batches, of
-            which each is too large for dv: by 0.1 nat for 128 scores at 2.9 nats, by more at more.
+            which each is too large for dv: by 0.2 nat for 128 scores of 20 Gaussian components with 2.9 nats.
         ceiling_: log of the number of held-out pairs, in `unit`; for infonce log(1 + negatives), where that is less.
         negatives_: other x that each held-out z was scored with; `score` takes as many.
         critic_: the trained critic.
