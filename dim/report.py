@@ -147,8 +147,8 @@ def charted(contents: Sequence[dict[str, Any]], album: Album) -> Section:
 
 
 def _reconstructions(folder: Path) -> Path | None:
-    """The picture of the longest protocol that has one, of test images rather than of held-out ones."""
-    results = (file_name(protocol, held) for held in (0, 1) for protocol in reversed(get_args(ProtocolName)))
+    """The picture of the longest protocol that has one of test images."""
+    results = (file_name(protocol) for protocol in reversed(get_args(ProtocolName)))
     paths = (folder / f"{picture_prefix(name)}reconstructions-y.png" for name in results)
     return next((path for path in paths if path.exists()), None)
 

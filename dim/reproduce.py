@@ -87,9 +87,8 @@ def reproduce(
     if root is not None and not Path(root).exists() and not download:
         raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     for task in tasks:
-        results.check(
-            results.place(output, task.name, task.data, task.budget), task.extra, [row for row, _ in task.rows]
-        )
+        place = results.place(output, task.name, task.data, task.budget)
+        results.check(place, task.extra, [row for row, _ in task.rows], seeds)
     executors: dict[Where, Callable[[], Executor]] = {
         "local": Machine,
         "gpus": lambda: Machine.gpus(devices.split(",")),

@@ -165,6 +165,8 @@ def test_numbers_are_means_over_seeds(dim):
     row = content(dim, "table1-cifar10-smoke")["rows"][1]
     assert row["ours"]["conv"] == {"mean": 53.0, "std": 3.0, "over": "3 seeds"}
     assert [seed["cells"]["mlp/accuracy_last_k/conv"]["value"] for seed in row["seeds"]] == [50.0, 53.0, 56.0]
+    with pytest.raises(UserError, match="holds results of 3 seeds: add --seeds 3"):
+        dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "AE")
 
 
 def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):

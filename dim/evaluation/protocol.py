@@ -117,8 +117,12 @@ class ResultFile(IdentifiedFile):
     def add(self, evaluation: str, results: dict[str, dict[str, Any]], seconds: float) -> None:
         """Keeps the results of some layers, on disk at once."""
         with self.updating():
+            made = self.content["provenance"]
+            earlier = [layer for layer in self.results.get(evaluation, {}) if layer not in results]
+            if earlier and made[evaluation] != self.provenance:
+                made[f"{evaluation} ({', '.join(earlier)})"] = made[evaluation]
             self.results.setdefault(evaluation, {}).update(results)
-            self.content["provenance"][evaluation] = self.provenance
+            made[evaluation] = self.provenance
             times = self.content["wall_time"]
             times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
 
@@ -190,5 +194,6 @@ def evaluate(
         else:
             file.add(name, {layer: result}, time.monotonic() - began)
     with file.updating():
-        file.content["wall_time"]["encoding"] = round(encoding, 1)
+        before = file.content["wall_time"].get("encoding", 0.0)
+        file.content["wall_time"]["encoding"] = round(before + encoding, 1)
     return failed

@@ -26,12 +26,17 @@ CHOSEN = ("cost", "dropout", "weight_decay")
 
 
 def evaluations(folder: Path, sha256: str) -> list[dict[str, Any]]:
-    """What the results files in a folder say of the checkpoint or file with this hash, the quick protocol first."""
+    """What the results files in a folder say of the checkpoint or file with this hash, the quick protocol first.
+
+    Those that were put aside for others are left out.
+    """
     found = []
     for path in sorted(folder.glob("evaluation*.json")):
         content = read_evaluation(path)
         if content is None or content["identity"]["checkpoint_sha256"] != sha256:
             continue
+        if "aside_of" in content:
+            continue  # of settings, seeds or images that are not those asked for last
         source = content["identity"]["data"]["source"]
         rows = tables.rows(content["results"], source, tables.published_config(content))
         kept = {name: content[name] for name in ("identity", "wall_time", "provenance")}
@@ -46,7 +51,9 @@ def _settings(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     protocol, found = content["identity"]["protocol"], {}
     for name, layers in content["results"].items():
         metrics = next(iter(layers.values()))
-        settings = {**(protocol.get(name) or {}), **{key: metrics[key] for key in TOLD if key in metrics}}
+        # The seed is the command's; a protocol's own is a place for it.
+        own = {key: value for key, value in (protocol.get(name) or {}).items() if key != "seed"}
+        settings = {**own, **{key: metrics[key] for key in TOLD if key in metrics}}
         tried = metrics.get("runs", [metrics])[0].get("validation_accuracies")  # none for a cost that was fixed
         chosen = (key for key in CHOSEN if key in metrics and (key != "cost" or tried))
         for key in chosen:
@@ -95,10 +102,11 @@ def with_table(content: str, folder: Path, page: Path) -> str:
     return with_section(content, index(folder), page, BEGIN, END) if BEGIN in content else content
 
 
-def _key(evaluation: dict[str, Any]) -> tuple[str, int, str, tuple[int, ...]]:
+def _key(evaluation: dict[str, Any]) -> tuple[Any, ...]:
     identity = evaluation["identity"]
     data = identity["data"]
-    return data["source"], data.get("validation", 0), identity["protocol"]["name"], tuple(identity["seeds"])
+    images = data["source"], data.get("validation", 0), data["fingerprint"]
+    return *images, identity["protocol"]["name"], tuple(identity["seeds"])
 
 
 def text(file: str, record: dict[str, Any], measured: Iterable[dict[str, Any]]) -> str:
@@ -184,7 +192,8 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     itself = identity["checkpoint_sha256"] == record["sha256"]
     same = "whose weights it has" if facts["precision"] == "float32" else "whose weights it has rounded"
     of = "this file" if itself else f"the checkpoint that this file was exported from, {same}"
-    done = [name for name in one["provenance"] if name != "classifier"]
+    # "knn (y)" are earlier layers of knn, made with something else.
+    done = [name for name in one["provenance"] if name != "classifier" and "(" not in name]
     seeds = f" --seed {identity['seeds'][0]} --seeds {len(identity['seeds'])}" if identity["seeds"] != [0] else ""
     what = Path(file).stem if itself else "RUN"
     command = f"dim evaluate {what} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
@@ -229,12 +238,16 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
     if "data" in facts:
         data = _data(facts["data"])
         limits.insert(0, f"It has seen {data} alone: of other images nothing is known but what stands above.")
-    epochs = config.get("trainer", {}).get("max_epochs")
-    if epochs and 0 < epochs < PAPER_EPOCHS and facts.get("data") in ("cifar10", "cifar100"):
+    epochs = facts.get("epoch", PAPER_EPOCHS) + 1
+    if epochs < PAPER_EPOCHS and facts.get("data") in ("cifar10", "cifar100"):
         limits.append(f"It was trained for {epochs} epochs, the paper's encoders for {PAPER_EPOCHS}.")
     if config.get("model", {}).get("init_args", {}).get("views"):
         limits.append(
             "It learnt from augmented views, which is not the paper's method: published numbers are of another."
+        )
+    if ghost := config.get("model", {}).get("init_args", {}).get("ghost_batch"):
+        limits.append(
+            f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method."
         )
     if facts["precision"] == "float16":
         limits.append("Weights are rounded to float16; loaded, they are float32.")

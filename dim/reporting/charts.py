@@ -11,46 +11,50 @@ from dim.networks.encoders import LAYERS
 from dim.plots import figure
 from dim.reporting.views import DATA
 
-COLOURS = {"DIM(L": "#0072b2", "DIM": "#d55e00", "Fully": "#000000"}
+COLOURS = {"dim_local": "#0072b2", "dim": "#d55e00", "supervised": "#000000"}
 OTHERS = "#7f7f7f"
 MLP, SVM = "mlp/accuracy_last_k", "svm/accuracy"
 
 
-def colour(label: str) -> str:
+def colour(config: str) -> str:
     """One colour for local DIM, one for other DIM, black for supervised, grey for baselines."""
-    return next((shade for prefix, shade in COLOURS.items() if label.startswith(prefix)), OTHERS)
+    return next((shade for prefix, shade in COLOURS.items() if config.startswith(prefix)), OTHERS)
 
 
-def finished(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(label, row, seed) of every run of which there are numbers."""
+def finished(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(row, seed) of every run of which there are numbers."""
     for row in content["rows"]:
         for seed in row["seeds"]:
             if seed["cells"]:
-                yield row["row"], row, seed
+                yield row, seed
 
 
 def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
-    """Accuracy of the MLP on Y (supervised: of its classifier) against epochs and time of training, by data set."""
-    points: dict[str, dict[str, tuple[str, int, float, float]]] = {}
+    """Accuracy of the MLP on Y (supervised: of its classifier) against epochs and time of training, by data set.
+
+    On test images; of an encoder that several tables show, the first one's number.
+    """
+    points: dict[str, dict[str, tuple[tuple[str, str], int, float, float]]] = {}
     for content in contents:
-        if content["experiment"] in GRIDS:
-            continue  # its own figure shows it
-        for label, row, seed in finished(content):
+        if content["experiment"] in GRIDS or content.get("validation"):
+            continue  # its own figure shows it, or it is not to be compared
+        for row, seed in finished(content):
             cells = seed["cells"]
             cell = cells.get("classifier/accuracy/y") or cells.get(f"{MLP}/y")
             if cell and row["epochs"]:
                 made = seed["provenance"]
-                point = (label, row["epochs"], made["training_seconds"] / 60, cell["value"])
-                points.setdefault(content["data"], {})[made["checkpoint_sha256"]] = point
+                name = row["row"], row["config"]
+                point = (name, row["epochs"], made["training_seconds"] / 60, cell["value"])
+                points.setdefault(content["data"], {}).setdefault(made["checkpoint_sha256"], point)
     if not points:
         return None
     made, axes = figure(len(points), 2, 5.2, 4.2)
     for place, (data, found) in enumerate(points.items()):
         by_epochs, by_time = axes[2 * place : 2 * place + 2]
-        for label, epochs, minutes, value in found.values():
-            by_epochs.plot(epochs, value, "o", color=colour(label), alpha=0.7)
-            by_time.plot(max(minutes, 1 / 60), value, "o", color=colour(label), alpha=0.7)
-        _name(by_time, [(max(minutes, 1 / 60), value, label) for label, _, minutes, value in found.values()])
+        for (_, config), epochs, minutes, value in found.values():
+            by_epochs.plot(epochs, value, "o", color=colour(config), alpha=0.7)
+            by_time.plot(max(minutes, 1 / 60), value, "o", color=colour(config), alpha=0.7)
+        _name(by_time, [(max(minutes, 1 / 60), value, name) for name, _, minutes, value in found.values()])
         for axis, what in ((by_epochs, "epochs"), (by_time, "minutes of training")):
             axis.set(xlabel=what, ylabel="accuracy on Y, %", title=DATA.get(data, data))
             axis.grid(color="#eeeeee")
@@ -64,15 +68,15 @@ def cost(contents: Sequence[dict[str, Any]]) -> Figure | None:
     return made
 
 
-def _name(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names to the right of points, moved up where one would cover another."""
+def _name(axis: Axes, points: Sequence[tuple[float, float, tuple[str, str]]]) -> None:
+    """Labels to the right of points, in the colour of their config, moved up where one would cover another."""
     values = [value for _, value, _ in points]
     gap = max(1e-9, (max(values) - min(values)) * 0.055)
     lowest = -float("inf")
-    for x, value, name in sorted(points, key=lambda point: point[1]):
+    for x, value, (name, config) in sorted(points, key=lambda point: point[1]):
         lowest = max(value, lowest + gap)
         axis.annotate(
-            name, (x, lowest), (6, 0), textcoords="offset points", fontsize=7, color=colour(name), va="center"
+            name, (x, lowest), (6, 0), textcoords="offset points", fontsize=7, color=colour(config), va="center"
         )
 
 
@@ -90,7 +94,7 @@ def against_published(content: dict[str, Any]) -> Figure | None:
             if paper is not None:
                 axis.plot(paper, place, "o", mfc="white", color="#333333", label="published")
             if ours is not None:
-                axis.plot(ours, place, "o", color=colour(row["row"]), label="ours")
+                axis.plot(ours, place, "o", color=colour(row["config"]), label="ours")
         _rows(axis, [row["row"] for row in rows], layer, axis is axes[0])
     _legend(made)
     return made
@@ -99,9 +103,9 @@ def against_published(content: dict[str, Any]) -> Figure | None:
 def svm_beside_mlp(content: dict[str, Any]) -> Figure | None:
     """Accuracies of MLP and linear SVM on the same frozen layers, one seed of each row that has both."""
     rows: dict[str, dict[str, Any]] = {}
-    for label, _, seed in finished(content):
+    for row, seed in finished(content):
         if any(f"{MLP}/{layer}" in seed["cells"] and f"{SVM}/{layer}" in seed["cells"] for layer in LAYERS):
-            rows.setdefault(label, seed["cells"])
+            rows.setdefault(row["row"], seed["cells"])
     if not rows:
         return None
     made, axes = figure(1, 3, 3.6, 1.2 + 0.3 * len(rows))

@@ -131,7 +131,8 @@ def _cell_html(cell: Cell | None) -> str:
         return "<td></td>"
     difference = "" if cell.difference is None else f"{cell.difference:+.2f} from ".replace("-", "\u2212")
     paper = "" if cell.published is None else f"<small>{difference}{escape(cell.published_text)}</small>"
-    title = f' title="deviation over {escape(cell.over)}"' if cell.std is not None else ""
+    over = cell.over if cell.over.startswith("within") else f"over {cell.over}"
+    title = f' title="deviation {escape(over)}"' if cell.std is not None else ""
     if cell.shade is None:
         return f"<td{title}>{escape(cell.text)}{paper}</td>"
     side, depth = ("above" if cell.shade >= 0 else "below"), 0.08 + 0.37 * abs(cell.shade)

@@ -11,6 +11,7 @@ from dim.provenance import short
 from dim.reporting.views import COST, TITLES, Cell, View, in_order, view
 from dim.reproduction.tables import COLUMNS
 
+BAR = "\\|"
 BEGIN, END = "<!-- results: written by `dim report --readme`; do not edit -->", "<!-- end of results -->"
 
 
@@ -21,7 +22,7 @@ def markdown(table: View) -> str:
     for row in table.rows:
         words = [row.label + (f" ({row.note})" if row.note else ""), *row.cost]
         words += [_markdown_cell(row.cells.get(column)) for column in table.columns]
-        lines.append(f"| {' | '.join(words)} |")
+        lines.append(f"| {' | '.join(word.replace('|', BAR) for word in words)} |")
     return f"**{table.title}**. {table.about} Published / ours (difference).\n\n" + "\n".join(lines) + "\n"
 
 
@@ -56,10 +57,18 @@ def latex(table: View) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
 
 
+ESCAPES = {letter: f"\\{letter}" for letter in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+}
+
+
 def _escape(text: str) -> str:
-    for plain, escaped in (("\\", "/"), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("±", "$\\pm$")):
-        text = text.replace(plain, escaped)
-    return text
+    return "".join(ESCAPES.get(letter, letter) for letter in text).replace("--", "-{}-")  # which would be a dash
 
 
 def readme_section(contents: Sequence[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dim.adversarial import Prior
 from dim.checkpoints import FOLDER, LAST, encoder_from, read_checkpoint
 from dim.data.dataset import Split
+from dim.errors import UserError
 from dim.files import sha256
 from dim.networks.encoders import Encoder
 from dim.reporting.views import DATA
@@ -96,7 +97,13 @@ def one_of_each_class(split: Split, count: int) -> list[int]:
 
 
 def flat_map(codes: Tensor, seed: int = 0) -> np.ndarray:
-    """t-SNE of codes (N, Y): (N, 2)."""
+    """t-SNE of codes (N, Y): (N, 2).
+
+    Raises:
+        UserError: a single code has no map.
+    """
+    if len(codes) < 2:
+        raise UserError("a map of codes needs at least two images")
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(codes) - 1) / 3)

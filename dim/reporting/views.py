@@ -15,7 +15,7 @@ TITLES = {
     "table4": "Table 4: SVMs (accuracy in %), reconstruction, mutual information and dependence (nats)",
     "table5": "Table 5: structure tasks, MLP probes, top-1 test accuracy in %",
     "negatives": "Negatives: MLP probes of DIM(L) against the number of negatives, top-1 test accuracy in %",
-    "weights": "Weights: MLP probes against alpha (global), beta (local) and gamma (prior), top-1 test accuracy in %",
+    "weights": "Weights: MLP probes on Y against alpha (global), beta (local), gamma (prior), top-1 test accuracy in %",
 }
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 SETTINGS = (
@@ -23,7 +23,10 @@ SETTINGS = (
     "data.init_args.batch_size",
     *(
         f"model.init_args.{name}"
-        for name in ("learning_rate", "schedule", "warmup_steps", "weight_decay", "whitening", "units", "score_spread")
+        for name in (
+            *("learning_rate", "schedule", "warmup_steps", "weight_decay", "whitening", "units", "score_spread"),
+            *("ghost_batch", "negatives"),
+        )
     ),
 )
 """What a table says of how its rows were trained, where their configs set it: what budgets change of the paper's."""

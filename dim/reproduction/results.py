@@ -189,8 +189,19 @@ def long_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def row_state(row: dict[str, Any]) -> str:
-    """What a reader must know of a row: what is missing of it, and which solvers stopped early."""
-    return "; ".join(sorted({seed["note"] for seed in row["seeds"] if seed["note"]}))
+    """What a reader must know of a row: what is missing of it, and which solvers stopped early.
+
+    Of a row that has numbers of some seeds, what is missing names its seeds.
+    """
+    some = any(seed["cells"] for seed in row["seeds"])
+    found: dict[str, list[str]] = {}
+    for seed in row["seeds"]:
+        if seed["note"]:
+            found.setdefault(seed["note"], []).append("" if seed["cells"] or not some else str(seed["seed"]))
+    return "; ".join(
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {note}" if any(seeds) else note
+        for note, seeds in sorted(found.items())
+    )
 
 
 def place(folder: Path, experiment: str, data: str, budget: BudgetName) -> Path:
@@ -198,11 +209,12 @@ def place(folder: Path, experiment: str, data: str, budget: BudgetName) -> Path:
     return folder / f"{experiment}-{data}-{budget}.json"
 
 
-def check(path: Path, extra: Sequence[str], rows: Sequence[Row]) -> None:
-    """Looks, before anything is trained, whether results of these rows and options may be written to `path`.
+def check(path: Path, extra: Sequence[str], rows: Sequence[Row], seeds: int) -> None:
+    """Looks, before anything is trained, whether results of these rows, options and seeds may be written to `path`.
 
     Raises:
-        UserError: its folder cannot be written to, or it holds results with other options or of rows that are not here.
+        UserError: its folder cannot be written to, or it holds results with other options, of more seeds, or of rows
+            that are not here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
@@ -213,6 +225,8 @@ def check(path: Path, extra: Sequence[str], rows: Sequence[Row]) -> None:
         content = json.loads(path.read_text("utf-8"))
         if lost := {row["name"] for row in content["rows"]} - {row.name for row in rows}:
             raise UserError(f"{path} holds results of {', '.join(sorted(lost))}: give another --output for these rows")
+        if (held := max(len(row["seeds"]) for row in content["rows"])) > seeds:
+            raise UserError(f"{path} holds results of {held} seeds: add --seeds {held}, or give another --output")
         other = content["budget"].get("options", [])
         if list(other) != list(extra):
             said = f"with {' '.join(other)}" if other else "without options"

@@ -34,9 +34,9 @@ CELLS: dict[tuple[str, str], tuple[str, tuple[str, str] | None]] = {
 }
 
 COLUMNS = {
-    "conv": "conv (4096)",
-    "fc": "fc (1024)",
-    "y": "Y (64)",
+    "conv": "conv",
+    "fc": "fc",
+    "y": "Y",
     "accuracy": "classifier",
     "svm_conv": "SVM conv",
     "svm_fc": "SVM fc",

@@ -108,7 +108,8 @@ def test_two_evaluations_at_once_keep_each_other_s_results(tmp_path):
         "mlp": {"y": {"accuracy": 3.0}},
         "rank": {"y": {"rank": 4.0}},
     }
-    assert content["provenance"] == {"knn": {"device": "cuda"}, "mlp": {"device": "cuda"}, "rank": {"device": "cpu"}}
+    devices = {name: made["device"] for name, made in content["provenance"].items()}
+    assert devices == {"knn (y)": "cpu", "knn": "cuda", "mlp": "cuda", "rank": "cpu"}
     assert content["wall_time"] == {"knn": 5.0, "mlp": 4.0, "rank": 5.0}
 
 

@@ -13,7 +13,7 @@ COMMIT = {"versions": {"commit": "0123456789abcdef"}, "device": "cpu"}
 
 
 def evaluation(sha256, accuracy, protocol="quick", seeds=(0,), source="cifar10", **others):
-    settings = {"hidden": 200, "epochs": 10}
+    settings = {"hidden": 200, "epochs": 10, "seed": 0}
     return {
         "name": "dim_local_infonce",
         "identity": {
@@ -76,6 +76,12 @@ def test_a_card_says_if_the_method_was_not_the_paper_s(file):
     record["metadata"]["training_config"] = yaml.safe_dump(config)
     file.with_suffix(".json").write_text(json.dumps(record))
     assert "augmented views, which is not the paper's method" in cards.card(file)
+    config["model"]["init_args"]["ghost_batch"] = 16
+    record["metadata"]["training_config"] = yaml.safe_dump(config)
+    record["metadata"]["epoch"] = 9
+    file.with_suffix(".json").write_text(json.dumps(record))
+    assert "batch norm over 16 images at a time, which is not the paper's method" in cards.card(file)
+    assert "trained for 10 epochs" in cards.card(file)
 
 
 def test_numbers_come_with_protocol_and_published_ones(file):
@@ -86,6 +92,17 @@ def test_numbers_come_with_protocol_and_published_ones(file):
     assert f"`dim evaluate {NAME} --protocol quick --only mlp --seed 1 --seeds 2 --data.root DATA`" in card
     assert "commit 0123456789ab; mlp 12 s on cpu" in card
     assert "* `mlp`: hidden 200, epochs 10\n" in card
+
+
+def test_results_that_were_put_aside_are_not_shown(file):
+    own(file, accuracy=61.234)
+    path = file.with_suffix("") / "evaluation.1.json"
+    aside = evaluation(release.read_record(file)["sha256"], 40.5, seeds=(7,))
+    path.write_text(json.dumps({**aside, "aside_of": "evaluation.json"}))
+    card = cards.card(file)
+    assert "61.23" in card
+    assert "40.5" not in card
+    assert "40.5" not in cards.index(file.parent)
 
 
 def test_settings_that_results_tell_are_shown(file):

@@ -24,9 +24,20 @@ def points(axis):
 
 
 def test_accuracy_stands_at_its_epochs_and_minutes():
-    by_epochs, by_time = charts.cost([content(VAE), content(VAE, experiment="table4")]).axes
-    assert points(by_epochs) == {(2, 50.0)}
+    otherwise = {**VAE, "seeds": [seed(3, **{"mlp/accuracy_last_k/y": 53.0})]}
+    held_out = {**VAE, "seeds": [seed(4, **{"mlp/accuracy_last_k/y": 40.0})]}
+    tables = [content(VAE), content(otherwise, experiment="table4"), {**content(held_out), "validation": 5000}]
+    by_epochs, by_time = charts.cost(tables).axes
+    assert points(by_epochs) == {(2, 50.0)}  # of one encoder the first table's
     assert points(by_time) == {(3.0, 50.0)}
+
+
+def test_colours_are_of_methods_whatever_their_rows_are_called():
+    methods = ("dim_local_infonce", "dim_global", "supervised", "bigan")
+    assert len({charts.colour(config) for config in methods}) == 4
+    row = {**VAE, "row": "DIM", "config": "dim_local_infonce_occlusion"}
+    by_epochs, _ = charts.cost([content(row, experiment="table5")]).axes
+    assert by_epochs.lines[0].get_color() == charts.colour("dim_local_dv")
 
 
 def test_ours_and_published_stand_on_the_row_s_line():

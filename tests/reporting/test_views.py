@@ -1,6 +1,9 @@
-import pytest
+from pathlib import Path
 
-from dim.reporting.views import Cell, in_order, view
+import pytest
+import yaml
+
+from dim.reporting.views import SETTINGS, Cell, in_order, view
 
 CONTENT = {
     "schema_version": 1,
@@ -104,3 +107,23 @@ def test_the_order_of_reading():
         content("table4", "cifar10", "cpu"),
     ]
     assert in_order(order[::-1]) == order
+
+
+def test_what_budgets_change_is_told():
+    def settings(content, path=""):
+        if not isinstance(content, dict):
+            return {path}
+        return {name for key, value in content.items() for name in settings(value, f"{path}.{key}" if path else key)}
+
+    budgets = (Path(__file__).parent.parent.parent / "configs/budget").glob("*.yaml")
+    changed = set().union(*(settings(yaml.safe_load(path.read_text())) for path in budgets))
+    assert changed - {"trainer.log_every_n_steps"} <= set(SETTINGS)
+
+
+def test_what_is_missing_of_a_row_that_has_numbers_names_its_seeds():
+    seeds = [
+        {"seed": 0, "cells": {"y": {}}, "note": "", "provenance": {"training_seconds": 1.0, "config": {}}},
+        *({"seed": seed, "cells": {}, "note": "not trained yet"} for seed in (1, 2)),
+    ]
+    (row,) = view({**CONTENT, "rows": [{**CONTENT["rows"][0], "seeds": seeds}]}).rows
+    assert row.note == "seeds 1, 2: not trained yet"
