@@ -78,6 +78,9 @@ class RunCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
+        # Processes that this one began would wait for it in a collective, which SIGTERM does not end.
+        if (kill := getattr(trainer.strategy.launcher, "kill", None)) is not None:
+            kill(signal.SIGKILL)
 
     def _restore(self) -> None:
         # Before Lightning puts back what it found: the other way round its handler would stay, and with it the run.
@@ -100,10 +103,15 @@ class RunCheckpoint(Checkpoint):
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if number == slurm.SIGNAL:
+            if getattr(rank_zero_only, "rank", 0) != 0:
+                return  # an end here could end the first process, too, before it has asked; the cluster ends all
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._requeue()
         raise SystemExit(128 + number)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return  # a look whether it runs is no run
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -118,7 +126,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             older = sorted(self.folder.glob("epoch=[0-9]*.ckpt"))
             current = self.folder / f"epoch={trainer.current_epoch:04d}.ckpt"
             temporary = current.with_suffix(".tmp")

@@ -1,5 +1,6 @@
 """The `dim` command: a thin face that finds the right function and prints errors as one line."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ COMMANDS = {
     "report": "all results as one page, tables for papers and figures",
     "mine": "experiments on the mutual information estimator: gaussians, equitability, gan, bottleneck",
 }
+
+NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS")} - {None}
+"""Of a disk; who writes what has been opened before does not say to which file."""
 
 HELP = f"""usage: dim [--version] [--help] COMMAND ...
 
@@ -49,8 +53,8 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 def _users_error(error: BaseException) -> BaseException | None:
     """The error about what was asked for behind `error`; None where the program is at fault."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return UserError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
+        return UserError(f"{error.filename or 'cannot write'}: {error.strerror}")
     if known := behind(error):
         return known
     # Only what is loaded can have raised it; importing it takes seconds.

@@ -213,6 +213,7 @@ class Cli(LightningCLI):
     def _files(run: Path) -> list[Path]:
         """What an earlier run left, listed before the new one's logger begins to write."""
         places = [*(run / checkpoints.FOLDER).rglob("*"), *(run / LOGS).rglob("*"), run / NOT_FINITE]
+        places += run.glob("hpc_ckpt_*.ckpt")  # Lightning's own, which it would go on from unasked
         return [path for path in places if path.is_file()]
 
     def _progress(self, trainer: Any) -> list[Callback]:
@@ -241,7 +242,9 @@ class Cli(LightningCLI):
         compile_parts(self.model)
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero:
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print("it runs; nothing was kept")
+        elif self.trainer.is_global_zero:
             folder = self.run
             if not (folder / checkpoints.FOLDER / checkpoints.LAST).exists():
                 raise UserError("no step was taken: trainer.max_epochs, max_steps or limit_train_batches leaves none")

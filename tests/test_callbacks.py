@@ -8,8 +8,9 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dim import export, fit
+from dim import export, fit, slurm
 from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.checkpoints import read_checkpoint
 from dim.errors import UserError
@@ -116,3 +117,28 @@ def test_a_line_says_where_the_run_is(capsys):
     progress.on_train_epoch_end(trainer, None)
     line = capsys.readouterr().out
     assert line == "epoch 2/4  batch 3/10  0.10 batches/s  loss 1.25\n"
+
+
+def test_only_the_first_process_asks_for_the_job_again_and_nothing_stops_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(slurm, "requeue", lambda: asked.append(signal.getsignal(signal.SIGTERM)) or "")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.setattr(rank_zero_only, "rank", 1)
+        RunCheckpoint()._interrupt(slurm.SIGNAL, None)
+        assert not asked
+        monkeypatch.setattr(rank_zero_only, "rank", 0)
+        with pytest.raises(SystemExit):
+            RunCheckpoint()._interrupt(slurm.SIGNAL, None)
+        assert asked == [signal.SIG_IGN]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_processes_that_were_begun_end_with_the_first(monkeypatch):
+    killed = []
+    launcher = SimpleNamespace(kill=killed.append)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    RunCheckpoint().on_exception(trainer, None, OSError())
+    assert killed == [signal.SIGKILL]
+    RunCheckpoint().on_exception(SimpleNamespace(strategy=SimpleNamespace(launcher=None)), None, OSError())

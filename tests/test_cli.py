@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -105,3 +106,14 @@ def test_faults_of_the_program_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(cli, "_dispatch", lambda arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main([])
+
+
+def test_a_full_disk_is_one_line_whoever_writes(monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "_dispatch", full)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "dim: error: cannot write: No space left on device\n"

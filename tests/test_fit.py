@@ -360,3 +360,29 @@ def test_contradictions_are_refused_before_data_are_looked_for(options, message,
     absent = ["--data", "ImageData", "--data.source", "cifar10", "--data.root", str(tmp_path / "nowhere")]
     with pytest.raises(UserError, match=message):
         fit.run("fit", [*DIM, *absent, *CPU, *options, "--runs", str(tmp_path)])
+
+
+def test_a_look_whether_it_runs_leaves_no_run(tmp_path, capsys):
+    train(tmp_path, *MODELS["supervised"], "--trainer.fast_dev_run", "true")
+    assert "it runs; nothing was kept" in capsys.readouterr().out
+    train(tmp_path, *MODELS["supervised"], epochs=1)
+    assert checkpoint(tmp_path)["global_step"] == 4
+
+
+def test_the_same_batches_are_learnt_by_heart(tmp_path, monkeypatch):
+    seen, step = [], Model.training_step
+    monkeypatch.setattr(
+        Model, "training_step", lambda self, batch, i: seen.append(batch.indices.tolist()) or step(self, batch, i)
+    )
+    limits = ["--trainer.max_epochs", "2", "--trainer.overfit_batches", "2"]
+    fit.run("fit", [*QUICK, *limits, *MODELS["supervised"], "--runs", str(tmp_path)])
+    assert seen[:2] == seen[2:]
+    assert len(seen) == 4
+
+
+def test_a_run_goes_on_with_the_optimiser_of_today(tmp_path):
+    clipped = [*MODELS["supervised"], "--trainer.gradient_clip_val", "1"]
+    train(tmp_path, *clipped, epochs=1)
+    assert not checkpoint(tmp_path)["optimizer_states"][0]["param_groups"][0]["fused"]
+    train(tmp_path, *MODELS["supervised"], "--ckpt_path", "last")
+    assert checkpoint(tmp_path)["optimizer_states"][0]["param_groups"][0]["fused"]

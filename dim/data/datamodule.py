@@ -83,7 +83,7 @@ class ImageData(pl.LightningDataModule):
         settle(trainer)
         return self._loader(
             "train",
-            shuffle=True,
+            shuffle=not trainer.overfit_batches,  # type: ignore[attr-defined]  # the same batches in every epoch
             drop_last=True,
             seed=self.hparams["seed"],
             position=lambda: position(trainer),

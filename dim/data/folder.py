@@ -112,11 +112,13 @@ def _files(root: Path, part: Path, classes: tuple[str, ...]) -> list[_File]:
 
 
 def _images(root: Path, folder: str | Path) -> Iterator[str]:
-    """The images at any depth below `folder`; hidden files and links to folders within it are passed over."""
+    """The images at any depth below `folder`; hidden files and links to folders within `root` are passed over."""
     _refuse_way_out(root, folder)
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
+        if entry.is_symlink() and entry.is_dir():
+            _refuse_way_out(root, entry.path)
         if entry.is_dir(follow_symlinks=False):
             yield from _images(root, entry.path)
         elif entry.name.lower().endswith(IMG_EXTENSIONS) and not entry.is_dir():
@@ -137,7 +139,7 @@ def _key(root: Path, train: list[_File], test: list[_File], image_size: int | No
     for path, label in (*train, *test):
         status = Path(path).stat()
         relative = path[prefix:].replace(os.sep, "/")
-        digest.update(repr((relative, label, status.st_size, status.st_mtime_ns)).encode())
+        digest.update(repr((relative, label, status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode())
     return digest.hexdigest()
 
 

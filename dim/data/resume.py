@@ -36,8 +36,14 @@ def settle(trainer: pl.Trainer) -> None:
     if batches.is_last_batch:
         for tracker in (batches.total, batches.current):
             tracker.completed = tracker.processed
+    # Stopped by max_steps or max_time within an epoch, which Lightning counts as processed all the same: the rest of it
+    # would be left out, and of the last epoch nothing would be done.
+    if epochs.current.processed > epochs.current.completed and not batches.is_last_batch and batches.current.processed:
+        for tracker in (epochs.total, epochs.current):
+            tracker.processed = tracker.completed
+        _Loop.restarting.fset(fit, True)  # type: ignore[attr-defined]  # the loop's own setter refuses that
     # Saved at the end of an epoch: with max_steps, Lightning would end the same epoch a second time.
     if epochs.current.processed > epochs.current.completed:
         for tracker in (epochs.total, epochs.current):
             tracker.completed = tracker.processed
-        _Loop.restarting.fset(fit, False)  # type: ignore[attr-defined]  # the loop's own setter refuses that
+        _Loop.restarting.fset(fit, False)  # type: ignore[attr-defined]

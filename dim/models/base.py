@@ -285,6 +285,8 @@ class Model(pl.LightningModule):
             UserError: the data set is another one.
         """
         self._planned_steps = checkpoint.get("planned_steps")
+        for group in (group for state in checkpoint.get("optimizer_states", []) for group in state["param_groups"]):
+            group["fused"] = self._fused  # a scaler of gradients has asked the optimiser as it is now
         datamodule = getattr(self._trainer, "datamodule", None)
         if not self._resumes() or not isinstance(datamodule, ImageData):
             return
@@ -321,11 +323,15 @@ class Model(pl.LightningModule):
             parameter_groups(self, self.hparams["weight_decay"]),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
-            # Lightning cannot clip gradients for a fused optimiser under mixed precision.
-            fused=not getattr(self.trainer, "gradient_clip_val", None),
+            fused=self._fused,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _fused(self) -> bool:
+        """Lightning cannot clip gradients for a fused optimiser under mixed precision."""
+        return not getattr(self._trainer, "gradient_clip_val", None)
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, relative to the highest."""

@@ -63,7 +63,8 @@ class DeepInfoMax(Model):
             instead of both from the image as it is. Not the paper's (dim/augmentation.py).
         ghost_batch: codes come from a second pass of the encoder, in which batch norm sees so many images at a time,
             grouped anew at every step (Hoffer et al. 2017), and maps from the whole batch: the statistics' noise alone
-            tells the two apart, images are not changed. Of each process. Not the paper's, for which it is None.
+            tells the two apart, images are not changed. Of all processes together with union_statistics, of each
+            without. Not the paper's, for which it is None.
     """
 
     takes_global_map = True
@@ -138,8 +139,12 @@ class DeepInfoMax(Model):
     def check(self, batch_size: int, processes: int, training: bool) -> None:
         super().check(batch_size, processes, training)
         ghost = self.hparams["ghost_batch"]
-        if training and ghost and batch_size % ghost:
-            raise UserError(f"ghost_batch is {ghost}: batches of {batch_size} images do not fall into such groups")
+        together = processes if self.hparams["union_statistics"] else 1
+        if training and ghost and (ghost % together or batch_size * together % ghost):
+            shared = f" of {together} processes" if together > 1 else ""
+            raise UserError(
+                f"ghost_batch is {ghost}: batches of {batch_size} images{shared} do not fall into such groups"
+            )
         images = batch_size * (processes if self.hparams["gather_negatives"] else 1)
         # A global critic has one negative for each other image.
         needed = self.hparams["negatives"]
@@ -171,9 +176,11 @@ class DeepInfoMax(Model):
         if self.hparams["occlusion"]:
             boxes = self.random(lambda n, g: random_boxes(n, g, images.shape[-1]), len(images))
             images = occlude(images, boxes)
-        groups = self.hparams["ghost_batch"] if self.training else None
-        if self.hparams["occlusion"] or groups:
-            outputs["y"] = self._codes(images, groups)
+        size = self.hparams["ghost_batch"] if self.training else None
+        if size and self.hparams["union_statistics"]:
+            size //= distributed.size()
+        if self.hparams["occlusion"] or size:
+            outputs["y"] = self._codes(images, size)
         return [outputs]
 
     def _codes(self, images: Tensor, size: int | None) -> Tensor:

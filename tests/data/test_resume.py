@@ -133,6 +133,19 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("settings", ["epochs", "steps"])
+@pytest.mark.parametrize("stop", [7, 12])  # in the last epoch, too
+def test_a_run_that_steps_ended_within_an_epoch_goes_on_there(uninterrupted, tmp_path, stop, settings):
+    run(tmp_path / "first", max_steps=stop)
+    end = tmp_path / "first" / f"epoch={stop // BATCHES}.ckpt"
+    model, trainer = run(tmp_path / "second", checkpoint=end, **SETTINGS[settings])
+    whole, _ = uninterrupted(settings)
+    assert model.seen == whole.seen[stop:]
+    assert trainer.global_step == EPOCHS * BATCHES
+    torch.testing.assert_close(model.linear.weight, whole.linear.weight, atol=0, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 @pytest.mark.parametrize(
     "settings", [pytest.param(name, marks=[] if name == "epochs" else pytest.mark.slow) for name in SETTINGS]

@@ -239,5 +239,9 @@ def test_ghost_batches_are_for_training_alone(batch):
     (outputs,) = model._seen(batch.images)
     torch.testing.assert_close(outputs["y"], model.encoder(batch.images)["y"])
     model.check(12, 1, training=False)
+    model.check(12, 2, training=True)
+    with pytest.raises(UserError, match="ghost_batch is 8: batches of 16 images of 3 processes do not fall"):
+        model.check(16, 3, training=True)
+    DeepInfoMax(gamma=0.0, ghost_batch=8, union_statistics=False, **SMALL).check(16, 3, training=True)
     with pytest.raises(UserError, match="ghost_batch is 8: batches of 12 images"):
         model.check(12, 1, training=True)
