@@ -1,5 +1,6 @@
 """What a run leaves on disk and tells on the way."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dim import slurm
 from dim.checkpoints import FOLDER, LAST
-from dim.errors import at_least
+from dim.errors import UserError, at_least
+from dim.files import locked
 from dim.provenance import versions
 from dim.stepping import stepped
 from dim.version import __version__
@@ -42,10 +44,16 @@ class RunCheckpoint(Checkpoint):
         self.commits: list[str] = []
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
+        self._held = contextlib.ExitStack()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = Path(trainer.default_root_dir) / FOLDER
         self.commits = [versions()["commit"] or f"version {__version__}"] if stage == "fit" else []
+        if stage == "fit" and trainer.is_global_zero and self._held.enter_context(locked(self.folder, 0)) is None:
+            raise UserError(f"another process is training in {self.folder.parent}: wait for it, or give another --name")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._held.close()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -78,6 +86,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
+        self._held.close()
         # Processes that this one began would wait for it in a collective, which SIGTERM does not end.
         if (kill := getattr(trainer.strategy.launcher, "kill", None)) is not None:
             kill(signal.SIGKILL)

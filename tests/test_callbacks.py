@@ -14,6 +14,7 @@ from dim import export, fit, slurm
 from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.checkpoints import read_checkpoint
 from dim.errors import UserError
+from dim.files import locked
 from dim.models import Model
 from dim.version import __version__
 
@@ -142,3 +143,14 @@ def test_processes_that_were_begun_end_with_the_first(monkeypatch):
     RunCheckpoint().on_exception(trainer, None, OSError())
     assert killed == [signal.SIGKILL]
     RunCheckpoint().on_exception(SimpleNamespace(strategy=SimpleNamespace(launcher=None)), None, OSError())
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    with (
+        locked(tmp_path / RUN / "checkpoints", 0),
+        pytest.raises(UserError, match=r"another process is training in .*digits/run: wait for it"),
+    ):
+        train(tmp_path)
+    assert train(tmp_path, "--trainer.max_epochs", "1")
+    with pytest.raises(UserError, match="already holds a run"):  # whose lock is free
+        train(tmp_path)
