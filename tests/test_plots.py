@@ -18,5 +18,5 @@ def test_convergence_has_a_curve_for_each_history_and_the_ceiling():
     curves = {"held-out": (history, "estimate"), "training": (history, "train")}
     (axes,) = plots.convergence("MINE", curves, 6.9, "bits").axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-    assert drawn == {"held-out": [0.5, 0.9], "training": [0.7, 1.4], "log n = 6.90": [6.9, 6.9]}
+    assert drawn == {"held-out": [0.5, 0.9], "training": [0.7, 1.4], "ceiling 6.90": [6.9, 6.9]}
     assert axes.get_ylabel() == "bits"
