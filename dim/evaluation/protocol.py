@@ -118,13 +118,20 @@ class ResultFile(IdentifiedFile):
         """Keeps the results of some layers, on disk at once."""
         with self.updating():
             made = self.content["provenance"]
-            earlier = [layer for layer in self.results.get(evaluation, {}) if layer not in results]
-            if earlier and made[evaluation] != self.provenance:
-                made[f"{evaluation} ({', '.join(earlier)})"] = made[evaluation]
+            if evaluation in made and made[evaluation] != self.provenance:
+                told = {layer for name in made if name.startswith(f"{evaluation} (") for layer in _layers_in(name)}
+                earlier = [layer for layer in self.results[evaluation] if layer not in {*results, *told}]
+                if earlier:
+                    made[f"{evaluation} ({', '.join(earlier)})"] = made[evaluation]
             self.results.setdefault(evaluation, {}).update(results)
             made[evaluation] = self.provenance
             times = self.content["wall_time"]
             times[evaluation] = round(times.get(evaluation, 0.0) + seconds, 1)
+
+
+def _layers_in(name: str) -> list[str]:
+    """Of `knn (conv, fc)`, what results of earlier layers were made with."""
+    return name.partition("(")[2].rstrip(")").split(", ")
 
 
 def suiting(only: Sequence[str], layers: Sequence[str]) -> dict[str, list[str]]:

@@ -64,7 +64,7 @@ class DeepInfoMax(Model):
         ghost_batch: codes come from a second pass of the encoder, in which batch norm sees so many images at a time,
             grouped anew at every step (Hoffer et al. 2017), and maps from the whole batch: the statistics' noise alone
             tells the two apart, images are not changed. Of all processes together with union_statistics, of each
-            without. Not the paper's, for which it is None.
+            without. Batch norm's running statistics count both passes. Not the paper's, for which it is None.
     """
 
     takes_global_map = True

@@ -1,5 +1,6 @@
 """Tables as Markdown and LaTeX, and the results section of a README."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ ESCAPES = {letter: f"\\{letter}" for letter in "&%_#${}"} | {
 
 
 def _escape(text: str) -> str:
-    return "".join(ESCAPES.get(letter, letter) for letter in text).replace("--", "-{}-")  # which would be a dash
+    escaped = "".join(ESCAPES.get(letter, letter) for letter in text)
+    return re.sub("-(?=-)", "-{}", escaped)  # two would become a dash
 
 
 def readme_section(contents: Sequence[dict[str, Any]]) -> str:

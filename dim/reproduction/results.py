@@ -225,7 +225,8 @@ def check(path: Path, extra: Sequence[str], rows: Sequence[Row], seeds: int) -> 
         content = json.loads(path.read_text("utf-8"))
         if lost := {row["name"] for row in content["rows"]} - {row.name for row in rows}:
             raise UserError(f"{path} holds results of {', '.join(sorted(lost))}: give another --output for these rows")
-        if (held := max(len(row["seeds"]) for row in content["rows"])) > seeds:
+        measured = (seed["seed"] for row in content["rows"] for seed in row["seeds"] if seed["cells"])
+        if (held := max(measured, default=-1) + 1) > seeds:
             raise UserError(f"{path} holds results of {held} seeds: add --seeds {held}, or give another --output")
         other = content["budget"].get("options", [])
         if list(other) != list(extra):

@@ -110,6 +110,9 @@ def test_two_evaluations_at_once_keep_each_other_s_results(tmp_path):
     }
     devices = {name: made["device"] for name, made in content["provenance"].items()}
     assert devices == {"knn (y)": "cpu", "knn": "cuda", "mlp": "cuda", "rank": "cpu"}
+    ResultFile(path, {"checkpoint": "a"}, {}, {"device": "mps"}).add("knn", {"conv": {"accuracy": 3.0}}, 1.0)
+    devices = {name: made["device"] for name, made in json.loads(path.read_text())["provenance"].items()}
+    assert devices == {"knn (y)": "cpu", "knn (fc)": "cuda", "knn": "mps", "mlp": "cuda", "rank": "cpu"}
     assert content["wall_time"] == {"knn": 5.0, "mlp": 4.0, "rank": 5.0}
 
 

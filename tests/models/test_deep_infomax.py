@@ -234,9 +234,11 @@ def test_codes_of_ghost_batches_come_from_groups_of_images(batch, occlusion, mon
     assert not torch.allclose(outputs["y"], model.encoder(seen)["y"], atol=1e-3)
 
 
-def test_ghost_batches_are_for_training_alone(batch):
+def test_ghost_batches_are_for_training_alone(batch, monkeypatch):
     model = DeepInfoMax(gamma=0.0, ghost_batch=8, **SMALL).eval()
-    (outputs,) = model._seen(batch.images)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "_codes", lambda *_: pytest.fail("a pass too many"))
+        (outputs,) = model._seen(batch.images)
     torch.testing.assert_close(outputs["y"], model.encoder(batch.images)["y"])
     model.check(12, 1, training=False)
     model.check(12, 2, training=True)

@@ -26,12 +26,12 @@ def test_markdown_and_latex_hold_every_number():
 
 def test_labels_of_one_s_own_are_typeset_as_they_are():
     row = {**CONTENT["rows"][0], "row": r"a|b ~$x_1^2$ {50%} #1 <c\d>"}
-    table = view({**CONTENT, "rows": [row], "budget": {**CONTENT["budget"], "options": ["--model.gamma", "0"]}})
+    table = view({**CONTENT, "rows": [row], "budget": {**CONTENT["budget"], "options": ["---model.gamma", "0"]}})
     assert r"| a\|b ~$x_1^2$" in markdown(table)
     text = latex(table)
     escaped = r"a|b \textasciitilde{}\$x\_1\textasciicircum{}2\$ \{50\%\} \#1 $<$c\textbackslash{}d$>$"
     assert escaped in text
-    assert "Changed by -{}-model.gamma 0." in text
+    assert "Changed by -{}-{}-model.gamma 0." in text
 
 
 def test_a_readme_keeps_everything_but_what_is_between_its_markers(tmp_path):
