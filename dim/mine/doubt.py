@@ -2,7 +2,7 @@
 
 import warnings
 
-FEW_STEPS = 100
+FEW_STEPS = 10
 
 
 def warn_of_doubt(estimate: float, train: float, ceiling: float, unit: str, kept: int, last: int) -> None:

@@ -15,10 +15,10 @@ from dim.mine.inputs import as_pairs
 
 TREE_FEATURES = 8
 """Features of both sides up to which a tree finds neighbours sooner than a table of all distances."""
-SEED = 20040623
-"""Of that noise: none that pairs are likely to be drawn with, which would then be their own noise."""
 TIES = 1e-10
 """Standard deviations of the noise that parts equal points, which have no k-th neighbour at a distance."""
+SEED = 20040623
+"""Of that noise: none that pairs are likely to be drawn with, which would then be their own noise."""
 
 
 def kraskov(x: Any, z: Any, neighbours: int = 3) -> float:

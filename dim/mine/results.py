@@ -66,6 +66,7 @@ class Cells(IdentifiedFile):
             if _key(setting) not in found:
                 began = time.monotonic()
                 self.add(setting, measure(setting, progress), time.monotonic() - began)
+                found = self._found()  # with what another process has added meanwhile
         progress(name, 1.0)
         return self.rows(plan)
 

@@ -12,7 +12,7 @@ from dim.mine.doubt import warn_of_doubt
         (1.0, 2.0, (500, 500), "overfits"),
         (0.2, 0.3, (2, 12), "the critic of step 2 of 12 was best"),
         (0.2, 0.3, (12, 12), None),
-        (0.2, 0.3, (100, 900), None),
+        (0.2, 0.3, (10, 30), None),
         (1.0, 1.3, (500, 500), None),
         (-0.1, 0.0, (500, 500), None),
         (8.0, 8.5, (500, 500), None),

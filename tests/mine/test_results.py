@@ -47,6 +47,19 @@ def test_an_interrupted_experiment_goes_on_where_it_stopped(tmp_path):
     assert len(json.loads(path.read_text())["cells"]) == 4
 
 
+def test_what_another_process_has_measured_meanwhile_is_not_measured_again(tmp_path):
+    path, calls = tmp_path / "gaussians.json", []
+
+    def meanwhile(setting, progress):
+        if not calls:
+            Cells(path, {"steps": 10}).add(PLAN[2], {"estimate": 7.0}, 0.0)
+        return double(calls)(setting, progress)
+
+    rows = Cells(path, {"steps": 10}).run(PLAN, meanwhile)
+    assert calls == [PLAN[0], PLAN[1], PLAN[3]]
+    assert rows[2]["estimate"] == 7.0
+
+
 def test_other_settings_never_mix_and_nothing_is_lost(tmp_path):
     path = tmp_path / "gaussians.json"
     Cells(path, {"steps": 10}).run(PLAN[:2], double([]))
