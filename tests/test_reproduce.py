@@ -169,6 +169,26 @@ def test_numbers_are_means_over_seeds(dim):
         dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "AE")
 
 
+def test_rows_that_were_measured_on_other_images_are_told(dim):
+    """Two folders of images may have one name."""
+
+    def notes():
+        rows = {row["name"]: row["seeds"] for row in content(dim, "table1-cifar10-smoke")["rows"]}
+        return {name: [seed["note"] for seed in rows[name]] for name in ("vae", "ae")}
+
+    arguments = ("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,AE", "--seeds", "2")
+    dim(*arguments)
+    assert notes() == {"vae": ["", ""], "ae": ["", ""]}
+    (path,) = (dim.places.runs / "smoke/cifar10/ae/seed1").glob("evaluation.json")
+    evaluated = json.loads(path.read_text())
+    evaluated["identity"]["data"]["fingerprint"] = "1" * 64
+    path.write_text(json.dumps(evaluated))
+    dim(*arguments)
+    assert notes() == {"vae": ["", ""], "ae": ["", "seed 0 of VAE had other images"]}
+    lines = csv.DictReader((dim.results / "table1-cifar10-smoke.csv").open())
+    assert {line["state"] for line in lines if line["row"] == "AE"} == {"seed 0 of VAE had other images"}
+
+
 def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
     dim("table4", "--rows", "VAE,DIM(G)")
     evaluations = [command for command in dim.processes.commands if command[0] == "evaluate"]

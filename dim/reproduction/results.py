@@ -37,6 +37,8 @@ def gather(
     """
     first = rows[0][1][0]
     protocol = first.evaluating.protocol
+    found = [_row(experiment, row, runs) for row, runs in rows]
+    _note_other_images(found)
     judged_on = {"validation": first.validation} if first.validation else {}
     return {
         "schema_version": VERSION,
@@ -45,7 +47,7 @@ def gather(
         "budget": {"name": budget, "about": about(budget, extra), "options": list(extra)},
         "protocol": {"name": protocol, **dataclasses.asdict(PROTOCOLS[protocol])},
         **judged_on,
-        "rows": [_row(experiment, row, runs) for row, runs in rows],
+        "rows": found,
     }
 
 
@@ -72,6 +74,16 @@ def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         },
         "seeds": seeds,
     }
+
+
+def _note_other_images(rows: Sequence[dict[str, Any]]) -> None:
+    """Says of which rows the images were not those of the first one with numbers: a data set's name does not tell."""
+    measured = [(row["row"], seed) for row in rows for seed in row["seeds"] if seed["cells"]]
+    for _, seed in measured:
+        label, first = measured[0]
+        if seed["provenance"]["data_fingerprint"] != first["provenance"]["data_fingerprint"]:
+            other = f"seed {first['seed']} of {label} had other images"
+            seed["note"] = "; ".join(filter(None, (seed["note"], other)))
 
 
 def _summary(measured: Sequence[dict[str, dict[str, float]]], cell: str) -> dict[str, Any] | None:
