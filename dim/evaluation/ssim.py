@@ -4,7 +4,7 @@ What the authors' code calls MS-SSIM is `ssim_authors` here: a single scale. Fiv
 160 pixels, so `ms_ssim` uses as many scales as fit.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torchmetrics.functional.image import (
 
 TAPS, SIGMA = 11, 1.5  # the window of Wang et al. 2004; torchmetrics derives these taps from this sigma
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, finest scale first
+NORMALIZE: Literal["relu"] = "relu"  # of products of scales, which may be negative: these count as zero
 AUTHORS_SIGMA = 11.0  # nearly a box: a slip in the authors' code, kept in their column alone
 
 
@@ -53,6 +54,7 @@ def ms_ssim(images: Tensor, others: Tensor) -> Tensor:
         data_range=1.0,
         betas=betas(images.shape[-1]),
         reduction="none",
+        normalize=NORMALIZE,
     )
 
 
@@ -83,7 +85,7 @@ def settings(side: int) -> dict[str, Any]:
     window = {"taps": TAPS, "sigma": SIGMA, "data_range": 1.0, "k1": 0.01, "k2": 0.03}
     authors = {"taps": TAPS, "sigma": AUTHORS_SIGMA, "images": "[-1, 1]", "c1": 0.01**2, "c2": 0.03**2}
     return {
-        "ms_ssim": {**window, "betas": list(betas(side)), "scales": len(betas(side))},
+        "ms_ssim": {**window, "betas": list(betas(side)), "scales": len(betas(side)), "normalize": NORMALIZE},
         "ssim": window,
         "ssim_authors": {**authors, "padding": TAPS // 2},
     }

@@ -247,7 +247,8 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
         )
     if ghost := config.get("model", {}).get("init_args", {}).get("ghost_batch"):
         limits.append(
-            f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method."
+            f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method: "
+            "published numbers are of another."
         )
     if facts["precision"] == "float16":
         limits.append("Weights are rounded to float16; loaded, they are float32.")
