@@ -90,6 +90,29 @@ def test_gradient_penalty_trains_the_discriminator_also_in_inference_mode():
         assert math.isfinite(float(adversarial.penalised_scores(discriminator, torch.randn(6, 4))[1]))
 
 
+@pytest.mark.parametrize(
+    ("prior", "mapped"), [("uniform", torch.sigmoid), ("sphere", lambda y: y / y.norm(dim=1, keepdim=True))]
+)
+@pytest.mark.parametrize("objective", ["jsd", "dv"])
+def test_prior_matching_is_its_definition_on_mapped_codes(prior, mapped, objective):
+    discriminator, y = CodeDiscriminator(3, (8,)).double(), torch.randn(50, 3).double().mul(3).requires_grad_()
+    real = samples(prior, 50).double()
+    losses, metrics = adversarial.match_prior(discriminator, OBJECTIVES[objective], prior, real, y, 0.7)
+    scores, fake = discriminator(real), discriminator(mapped(y))
+    penalty = adversarial.penalised_scores(discriminator, real)[1]
+    if objective == "jsd":
+        value = nn.functional.logsigmoid(scores).mean() + nn.functional.logsigmoid(-fake).mean()
+        torch.testing.assert_close(losses["prior"], -nn.functional.logsigmoid(fake).mean())
+    else:
+        value = scores.mean() - fake.exp().mean().log()
+        torch.testing.assert_close(losses["prior"], value)
+    torch.testing.assert_close(losses["discriminator"], -value + 0.7 * penalty)
+    assert float(metrics["discriminator_accuracy"]) == float(adversarial.accuracy(scores, fake))
+    losses["prior"].backward()
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
+    assert y.grad.abs().sum() > 0
+
+
 def test_accuracy_counts_both_sides():
     real, fake = torch.tensor([1.0, 1.0, -1.0, 2.0]), torch.tensor([-1.0, 3.0, -2.0, -1.0])
     assert float(adversarial.accuracy(real, fake)) == 0.75

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dim.contrast import _all_pairs, contrast
+from dim.contrast import _all_pairs, _shifts, contrast
 from dim.networks.critics import GlobalConcatCritic, GlobalDotCritic, LocalConcatCritic, LocalDotCritic
 
 N, Y = 5, 16
@@ -74,6 +74,16 @@ def test_drawn_negatives_are_other_images_at_the_same_position_without_repetitio
             used[others[int(column)], position] += 1
     # As when the batch is permuted at each position: every map position serves equally often.
     assert used.eq(3).all()
+
+
+def test_every_position_draws_images_of_its_own():
+    shifts = _shifts(500, 6, 2, torch.Generator().manual_seed(0))
+    assert shifts.shape == (500, 2)
+    assert (shifts[:, 0] != shifts[:, 1]).all()
+    shares = torch.bincount(shifts.flatten(), minlength=6).double() / 1000
+    assert shares[0] == 0
+    assert (shares[1:] - 0.2).abs().max() < 0.05  # five deviations of 0.011
+    assert len(shifts.unique(dim=0)) == 20
 
 
 def test_as_many_negatives_as_images_are_refused():

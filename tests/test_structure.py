@@ -22,6 +22,18 @@ def test_boxes_hide_a_block_and_leave_one(side):
     assert (top + height).max() == side
 
 
+def test_boxes_reach_every_place_that_leaves_a_block_visible():
+    boxes = random_boxes(60_000, torch.Generator().manual_seed(0), 32)
+    for size in range(BLOCK, 32 - BLOCK + 1):
+        tops = boxes[boxes[:, 2] == size, 0]
+        allowed = {top for top in range(32 - size + 1) if max(top, 32 - top - size) >= BLOCK}
+        assert set(tops.tolist()) == allowed
+        # Uniform: each place has its share.
+        shares = torch.stack([(tops == top).double().mean() for top in allowed])
+        assert (shares * len(allowed)).sub(1).abs().max() < 0.35
+        assert set(boxes[boxes[:, 3] == size, 1].tolist()) == set(range(32 - size + 1))
+
+
 def test_occlusion_changes_the_box_alone():
     images = torch.rand(2, 3, 32, 32) + 0.5
     hidden = occlude(images, torch.tensor([[0, 1, 10, 12], [20, 4, 12, 28]]))
@@ -34,6 +46,34 @@ def test_occlusion_changes_the_box_alone():
 def test_partners_are_permutations():
     partners = random_partners(7, 9, torch.Generator().manual_seed(0))
     assert torch.equal(partners.sort(1).values, torch.arange(9).expand(7, -1))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_loss_and_accuracy_are_their_definitions(relative):
+    torch.manual_seed(0)
+    n, height, width = 3, 4, 2
+    y, maps = torch.randn(n, 5).double(), torch.randn(n, 6, height, width).double()
+    head = CoordinateHead((6, height, width), 5, 16, relative).double()
+    torch.nn.init.normal_(head.logits.weight)
+    partners = random_partners(n, height * width, torch.Generator().manual_seed(1))
+    rows, goals = [], []
+    for image in range(n):
+        for place in range(height * width):
+            i, j = divmod(place, width)
+            k, m = divmod(int(partners[image, place]), width)
+            rows.append(torch.cat([y[image], maps[image, :, i, j], *([maps[image, :, k, m]] if relative else [])]))
+            goals.append((i - k + height - 1, j - m + width - 1) if relative else (i, j))
+    logits = head.logits(head.block(torch.stack(rows)))
+    first, second = logits.split(head.classes, 1)
+    nats, right = [], []
+    for row, (i, j) in enumerate(goals):
+        nats.append(-first[row].log_softmax(0)[i] - second[row].log_softmax(0)[j])
+        right.append(int(first[row].argmax()) == i and int(second[row].argmax()) == j)
+    either = [int(a.argmax()) == i or int(b.argmax()) == j for a, b, (i, j) in zip(first, second, goals, strict=True)]
+    assert sum(right) < sum(either)
+    loss, accuracy = head(y, maps, partners)
+    torch.testing.assert_close(loss, torch.stack(nats).mean())
+    assert float(accuracy) == pytest.approx(sum(right) / len(right))
 
 
 @pytest.mark.parametrize("relative", [False, True])

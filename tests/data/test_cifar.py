@@ -27,7 +27,9 @@ def official_files(kind):
     for name, _ in (*kind.official.train_list, *kind.official.test_list):
         labels = [int(label) for label in random.randint(0, kind.classes, 4)]
         key = "labels" if kind.classes == 10 else "fine_labels"
-        files[name] = pickle.dumps({"data": random.randint(0, 256, (4, 3072), np.uint8), key: labels})
+        # Which a reader of CIFAR-100 may take for its labels.
+        coarse = {} if kind.classes == 10 else {"coarse_labels": [label // 5 for label in labels]}
+        files[name] = pickle.dumps({"data": random.randint(0, 256, (4, 3072), np.uint8), key: labels, **coarse})
     names = [f"class{i}" for i in range(kind.classes)]
     files[kind.official.meta["filename"]] = pickle.dumps({kind.official.meta["key"]: names})
     return files
@@ -76,11 +78,23 @@ def test_official_files(tiny, tmp_path):
     images, labels = expected(kind, files)
     assert torch.equal(dataset.train.images, images)
     assert dataset.train.labels.tolist() == labels
-    assert len(dataset.test.labels) == 4
+    tested = pickle.loads(files[kind.official.test_list[0][0]])
+    assert dataset.test.labels.tolist() == tested["labels" if kind.classes == 10 else "fine_labels"]
+    assert torch.equal(dataset.test.images, torch.from_numpy(tested["data"]).view(-1, 3, 32, 32))
     assert dataset.classes == tuple(f"class{i}" for i in range(kind.classes))
     assert dataset.name == kind.name
     # the folder itself may be given as well
     assert load_dataset(kind.name, tmp_path / kind.official.base_folder).fingerprint == dataset.fingerprint
+
+
+def test_both_splits_are_resized(tiny, tmp_path):
+    kind, files, _ = tiny
+    put_files(tmp_path / kind.official.base_folder, files)
+    small, whole = (load_dataset(kind.name, tmp_path, image_size=size) for size in (16, None))
+    for ours, original in ((small.train, whole.train), (small.test, whole.test)):
+        assert ours.images.shape[1:] == (3, 16, 16)
+        assert torch.equal(ours.labels, original.labels)
+        assert (ours.images.float().mean((1, 2, 3)) - original.images.float().mean((1, 2, 3))).abs().max() < 5
 
 
 def test_archive_gives_the_same_and_leaves_nothing_behind(tiny, tmp_path):

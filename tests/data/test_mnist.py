@@ -29,6 +29,7 @@ def test_the_official_files_wherever_they_lie(tmp_path, inside):
     assert data.train.images.shape == (6, 3, 28, 28)
     assert data.train.images.dtype == torch.uint8
     assert data.test.labels.tolist() == [0, 1, 2]
+    assert data.train.labels.tolist() == [0, 1, 2, 3, 4, 5]
     expected = np.random.default_rng(3).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     assert (data.test.images.numpy() == expected[:, None]).all()
 

@@ -97,6 +97,9 @@ def test_raw_features_have_an_svm_of_their_own(task):
     assert svm["standardised"]
     assert not svm["raw"]["standardised"]
     assert svm["raw"]["accuracy"] > 80
+    protocol = dataclasses.replace(task.protocol, raw_costs=(3e-5,))
+    svm = EVALUATIONS["svm"].run(dataclasses.replace(task, protocol=protocol))["y"]
+    assert svm["raw"]["cost"] == 3e-5 != svm["cost"]
 
 
 def test_estimators_draw_their_convergence(task, tmp_path):

@@ -21,8 +21,8 @@ class Scripted(Problem):
         return Fit(weights, 0.0, 0.0, None, 1, 1)
 
 
-def choose(monkeypatch, shares):
-    _, held = split(40, 0.25, 0)
+def choose(monkeypatch, shares, seed=0):
+    _, held = split(40, 0.25, seed)
     problem = Scripted(shares, held)
 
     def predicted(rows, weights):
@@ -30,19 +30,24 @@ def choose(monkeypatch, shares):
         return torch.cat([labels[:right], 1 - labels[right:]])
 
     monkeypatch.setattr("dim.evaluation.classifier.predict", predicted)
-    return problem, choose_cost(problem, list(shares), 0.25, 0, "test", silent)
+    return problem, choose_cost(problem, list(shares), 0.25, seed, "test", silent)
 
 
-def test_the_best_cost_on_held_out_rows_is_chosen_and_starts_are_handed_on(monkeypatch):
-    problem, (cost, tried, start) = choose(monkeypatch, {0.01: 0.5, 0.1: 0.9, 1.0: 0.7})
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_best_cost_on_held_out_rows_is_chosen_and_starts_are_handed_on(monkeypatch, seed):
+    problem, (cost, tried, start) = choose(monkeypatch, {0.01: 0.5, 0.1: 0.9, 1.0: 0.7}, seed)
     assert cost == 0.1
     assert [entry["cost"] for entry in tried] == [0.01, 0.1, 1.0]
     assert [entry["accuracy"] for entry in tried] == pytest.approx([50, 90, 70])
     assert [begun for _, _, begun in problem.fitted] == pytest.approx([0.0, 0.01, 0.1])
     assert start[0, 0] == 0.1
-    kept, held = split(40, 0.25, 0)
+    kept, held = split(40, 0.25, seed)
     assert all(rows == kept.tolist() for _, rows, _ in problem.fitted)
     assert not set(kept.tolist()) & set(held.tolist())
+
+
+def test_of_equal_costs_the_smallest_is_chosen(monkeypatch):
+    assert choose(monkeypatch, {1.0: 0.8, 0.1: 0.8, 0.01: 0.5})[1][0] == 0.1
 
 
 def test_two_worse_costs_in_a_row_end_the_search(monkeypatch):

@@ -24,8 +24,9 @@ def test_equals_scikit_learn_with_the_same_weights(digits, temperature):
         assert accuracy == pytest.approx(expected, abs=1e-9)
 
 
-def test_chance_on_shuffled_labels(shuffled):
+def test_the_usual_setting_is_the_default_and_shuffled_labels_give_chance(shuffled):
     result = knn(shuffled.train, shuffled.train_labels, shuffled.test, shuffled.test_labels)
+    assert (result["neighbours"], result["temperature"]) == ([20, 200], 0.07)
     assert all(3 < accuracy < 20 for accuracy in result["accuracy"])
 
 

@@ -49,6 +49,10 @@ def test_test_rows_are_standardised_as_the_training_rows(digits):
     result = linear(digits.train, digits.train_labels, digits.test[zeros], labels, costs=[1e-3])
     assert result["cross_entropy"] == pytest.approx(functional.cross_entropy(values, labels).item(), rel=1e-4)
     assert result["accuracy"] == pytest.approx(100 * (values.argmax(1) == 0).double().mean().item())
+    values = standardiser(digits.train).double() @ weights[:, :-1].T + weights[:, -1]
+    right = (values.argmax(1) == digits.train_labels).double().mean().item()
+    assert result["train_accuracy"] == pytest.approx(100 * right, abs=0.1)
+    assert result["train_accuracy"] != result["accuracy"]
 
 
 def test_chance_on_shuffled_labels(shuffled):

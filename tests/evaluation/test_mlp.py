@@ -1,10 +1,11 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from dim.errors import UserError
-from dim.evaluation.features import split
+from dim.evaluation.features import Standardiser, split
 from dim.evaluation.mlp import Fitting, MLPProbe, Net, mlp
 
 QUICK = MLPProbe(epochs=8, batch_size=64, learning_rate=3e-3)
@@ -35,6 +36,32 @@ def test_last_accuracies_are_averaged(digits):
     assert len(result["test_accuracies"]) == 5
     assert result["accuracy"] == result["test_accuracies"][-1]
     assert result["accuracy_last_k"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
+
+
+def test_fitting_is_its_definition(digits):
+    """Adam with a cosine on batches of standardised rows, shuffled anew in every epoch."""
+    probe = MLPProbe(epochs=3, batch_size=64, dropout=0.0, weight_decay=0.01, seed=3)
+    found = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
+    rows, test = (Standardiser.fit(digits.train)(side) for side in (digits.train, digits.test))
+    net, order = Net(64, 10, 200, 0.0, 3, torch.device("cpu")), torch.Generator().manual_seed(3)
+    optimiser = torch.optim.Adam(net.parameters(), betas=(0.5, 0.999), weight_decay=0.01)
+    losses, accuracies, taken = [], [], 0
+    for _ in range(3):
+        nats = []
+        for chosen in torch.randperm(1200, generator=order).split(64)[:18]:
+            optimiser.param_groups[0]["lr"] = 3e-3 * (1 + math.cos(math.pi * taken / (3 * 18))) / 2
+            loss = torch.nn.functional.cross_entropy(net(rows[chosen]), digits.train_labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            nats.append(loss.item())
+            taken += 1
+        losses.append(sum(nats) / 18)
+        net.eval()
+        accuracies.append(100 * (net(test).argmax(1) == digits.test_labels).double().mean().item())
+        net.train()
+    assert found["train_losses"] == pytest.approx(losses, rel=1e-3)
+    assert found["test_accuracies"] == pytest.approx(accuracies, abs=0.35)  # two of 597 rows, by rounding
 
 
 def test_dropout_and_decay_are_chosen_on_training_rows_alone(digits):

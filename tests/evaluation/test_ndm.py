@@ -1,10 +1,12 @@
 import math
+import statistics
 
 import pytest
 import torch
 
 from dim.errors import UserError
 from dim.evaluation.ndm import NDMTraining, independent, ndm
+from dim.networks.discriminators import CodeDiscriminator
 
 SHORT = NDMTraining(epochs=24, batch_size=1000, learning_rate=2e-3, milestones=(16, 22), evaluations=4)
 
@@ -41,6 +43,39 @@ def test_estimate_and_ceiling_are_of_the_held_out_codes():
     assert found["estimate"] < 0
     assert found["mean_of_last"] < 0
     assert found["ceiling"] == pytest.approx(math.log(300))
+
+
+def test_training_and_estimates_are_their_definitions():
+    train, test = gaussian(0.8, rows=300)[0] * 5 + 2, gaussian(0.5, rows=200, seed=1)[0]
+    training = NDMTraining("kl", epochs=8, batch_size=100, learning_rate=1e-3, milestones=(4,), evaluations=8, seed=3)
+    found = ndm(train, test, training)
+    codes, held_out = ((side - train.mean(0)) / train.std(0, unbiased=False) for side in (train, test))
+    torch.manual_seed(3)
+    discriminator, generator = CodeDiscriminator(4), torch.Generator().manual_seed(3)
+    optimiser = torch.optim.Adam(discriminator.parameters(), betas=(0.5, 0.999))
+
+    def donsker_varadhan(joint, apart):
+        return (joint.mean() - apart.exp().mean().log()).item()
+
+    history = []
+    for epoch in range(8):
+        optimiser.param_groups[0]["lr"] = 1e-3 if epoch < 4 else 1e-4
+        for rows in torch.randperm(300, generator=generator).split(100):
+            joint, apart = discriminator(codes[rows]), discriminator(independent(codes[rows], generator))
+            optimiser.zero_grad()
+            ((apart - 1).exp().mean() - joint.mean()).backward()
+            optimiser.step()
+        copies = torch.cat([independent(held_out, generator) for _ in range(10)])
+        estimate = donsker_varadhan(discriminator(held_out), discriminator(copies))
+        history.append((estimate, donsker_varadhan(joint, apart)))
+    for entry, (estimate, on_training) in zip(found["history"], history, strict=True):
+        assert entry["estimate"] == pytest.approx(estimate, rel=1e-3, abs=1e-5)
+        assert entry["train"] == pytest.approx(on_training, rel=1e-3, abs=1e-5)
+    last = [estimate for estimate, _ in history[-2:]]
+    assert found["estimate"] == pytest.approx(last[-1], rel=1e-3)
+    assert found["mean_of_last"] == pytest.approx(statistics.fmean(last), rel=1e-3)
+    assert found["spread"] == pytest.approx(statistics.stdev(last), rel=1e-2)
+    assert found["train_estimate"] == pytest.approx(history[-1][1], rel=1e-3)
 
 
 def test_codes_of_one_feature_are_refused():

@@ -72,6 +72,8 @@ def test_decoder_is_trained_on_so_many_images_drawn_at_random(digits, images, mo
     assert len(rows) == 30
     assert (times == 3).all()
     assert rows.max() > 300
+    epochs = torch.cat(seen).view(3, 30)
+    assert not torch.equal(epochs[0], epochs[1])  # in another order each time
 
 
 def test_cosine_falls_to_zero_over_all_steps(digits, images, rates, cosine):

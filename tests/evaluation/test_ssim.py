@@ -14,15 +14,19 @@ def pair():
     return images, (images + 0.3 * torch.randn(images.shape, generator=generator)).clamp(-1, 1)
 
 
-def defined(x, y, window, c1, c2, mode="same"):
-    """SSIM of two float64 planes from its definition: local means, variances and covariance."""
+def defined(x, y, window, c1, c2, mode="same", luminance=True):
+    """SSIM of two float64 planes from its definition: local means, variances and covariance.
+
+    Without luminance it is the product of contrast and structure alone.
+    """
 
     def smooth(plane):
         return convolve2d(plane, window, mode=mode)
 
     mx, my = smooth(x), smooth(y)
     vx, vy, cov = smooth(x * x) - mx**2, smooth(y * y) - my**2, smooth(x * y) - mx * my
-    return ((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+    light = (2 * mx * my + c1) / (mx**2 + my**2 + c1) if luminance else 1.0
+    return (light * (2 * cov + c2) / (vx + vy + c2)).mean()
 
 
 def gaussian(sigma):
@@ -58,6 +62,27 @@ def test_ssim_equals_its_definition(pair):
         for a, b in zip(reflected(images), reflected(noisy), strict=True)
     ]
     np.testing.assert_allclose(ssim(images, noisy).numpy(), expected, rtol=1e-4)
+
+
+def test_ms_ssim_equals_its_definition(pair):
+    """Contrast and structure of the fine scale, the whole SSIM of the coarse one, to the power of their weights."""
+    images, noisy = ((side.double() + 1) / 2 for side in pair)
+    weights = [beta / sum(BETAS[:2]) for beta in BETAS[:2]]
+
+    def means(x, y, luminance):
+        return np.mean(
+            [defined(a, b, gaussian(1.5), 1e-4, 9e-4, "valid", luminance) for a, b in zip(x, y, strict=True)]
+        )
+
+    def reflected(planes):
+        return np.pad(planes, ((0, 0), (5, 5), (5, 5)), mode="reflect")
+
+    coarse, coarse_noisy = (torch.nn.functional.avg_pool2d(side, 2).numpy() for side in (images, noisy))
+    expected = [
+        means(a, b, False) ** weights[0] * means(reflected(c), reflected(d), True) ** weights[1]
+        for a, b, c, d in zip(images.numpy(), noisy.numpy(), coarse, coarse_noisy, strict=True)
+    ]
+    np.testing.assert_allclose(ms_ssim(*pair).numpy(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("side", "scales"), [(16, 2), (32, 2), (64, 3), (176, 5)])

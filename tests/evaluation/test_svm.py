@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from sklearn.svm import LinearSVC
@@ -100,6 +102,35 @@ def test_result_of_a_whole_evaluation(digits):
     spread = torch.tensor(result["accuracies"], dtype=torch.float64)
     assert result["accuracy"] == pytest.approx(spread.mean().item())
     assert result["accuracy_std"] == pytest.approx(spread.std().item())
+
+
+def test_every_run_of_every_seed_leaves_other_rows_out(digits, monkeypatch):
+    seeds = []
+
+    def noted(rows, share, seed):
+        seeds.append(seed)
+        return split(rows, share, seed)
+
+    monkeypatch.setattr("dim.evaluation.svm.split", noted)
+    for seed in (0, 1):
+        svm(digits.train, digits.train_labels, digits.test, digits.test_labels, costs=[1e-3], runs=3, seed=seed)
+    assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_the_largest_gap_of_all_fits_is_told_and_accuracies_are_of_their_rows(digits, monkeypatch):
+    fit, gaps = Machines.fit, iter([1e-6, 3e-3, 2e-6])
+    monkeypatch.setattr(Machines, "fit", lambda *given: dataclasses.replace(fit(*given), gap=next(gaps)))
+    result = svm(digits.train, digits.train_labels, digits.test[:50], digits.test_labels[:50], costs=[1e-2], runs=2)
+    assert result["relative_gap"] == 3e-3
+    assert not result["converged"]
+    standardiser = Standardiser.fit(digits.train)
+    machine = LinearSVC(C=1e-2, dual=False).fit(standardiser(digits.train), digits.train_labels)
+    scores = [
+        100 * machine.score(standardiser(rows), labels)
+        for rows, labels in ((digits.train, digits.train_labels), (digits.test[:50], digits.test_labels[:50]))
+    ]
+    assert [result["train_accuracy"], result["accuracy_all_rows"]] == pytest.approx(scores, abs=0.2)
+    assert abs(scores[0] - scores[1]) > 0.5
 
 
 def test_result_is_deterministic_and_names_no_accuracy_by_chance(digits, shuffled):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import logsigmoid
 
 from dim.models import AdversarialAutoencoder
 
@@ -35,6 +36,22 @@ def test_the_encoder_s_step_raises_the_discriminator_s_loss(batch):
     after = losses()
     assert after["discriminator"].item() > before["discriminator"].item()
     assert after["prior"].item() < before["prior"].item()
+
+
+@pytest.mark.parametrize(("prior", "mapped"), [("gaussian", lambda y: y), ("uniform", torch.sigmoid)])
+def test_losses_are_their_definitions(prior, mapped, batch):
+    model = AdversarialAutoencoder(code_size=16, prior=prior, adversarial_weight=3.0, gradient_penalty=0.0).double()
+    batch = batch._replace(images=batch.images.double())
+    model.reseed(0, 0)
+    losses = model.losses(batch).losses
+    model.reseed(0, 0)
+    real = model.prior_samples(prior, len(batch.images))
+    codes = mapped(model.encoder(batch.images)["y"])
+    scores, fake = model.discriminator(real), model.discriminator(codes)
+    difference = model.decoder(codes) - batch.images
+    torch.testing.assert_close(losses["reconstruction"], difference.square().sum() / len(batch.images))
+    torch.testing.assert_close(losses["prior"], -3 * logsigmoid(fake).mean())
+    torch.testing.assert_close(losses["discriminator"], -logsigmoid(scores).mean() - logsigmoid(-fake).mean())
 
 
 def test_the_adversarial_weight_scales_the_encoder_s_term_alone(batch):

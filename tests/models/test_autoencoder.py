@@ -68,6 +68,21 @@ def test_the_decoder_sees_codes_as_far_from_their_mean_as_the_variance_says(batc
     torch.testing.assert_close(seen, [model.encoder(batch.images)["y"] + 2 * noise])
 
 
+def test_losses_are_their_definitions(batch):
+    model = Autoencoder(kl_weight=0.7, code_size=16).double()
+    batch = batch._replace(images=batch.images.double())
+    model.reseed(0, 0)
+    losses = model.losses(batch).losses
+    model.reseed(0, 0)
+    noise = model.prior_samples("gaussian", len(batch.images))
+    outputs = model.encoder(batch.images)
+    deviation = (0.5 * model.log_variance(outputs["fc"])).exp()
+    difference = model.decoder(outputs["y"] + deviation * noise) - batch.images
+    torch.testing.assert_close(losses["reconstruction"], difference.square().sum() / len(batch.images))
+    posterior = Normal(outputs["y"], deviation)
+    torch.testing.assert_close(losses["kl"], 0.7 * kl_divergence(posterior, Normal(0.0, 1.0)).sum(1).mean())
+
+
 def test_beta_weighs_the_kl_alone(batch):
     values = {}
     for beta in (1.0, 0.5):

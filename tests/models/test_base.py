@@ -92,6 +92,26 @@ def test_only_deep_infomax_takes_a_map_of_global_vectors():
         Supervised(encoder="folded32_globals")
 
 
+def test_training_takes_the_sum_of_all_losses_and_new_numbers_at_every_step(batch, tmp_path, monkeypatch):
+    model = attach(Autoencoder(kl_weight=1.0, code_size=16), tmp_path)
+    model.trainer.num_training_batches = 9
+    monkeypatch.setattr(model, "_log", lambda *_: None)
+    model.reseed(2, 1)
+    expected = sum(model.losses(batch).losses.values())
+    torch.testing.assert_close(model.training_step(batch, 1), expected)
+    assert model.training_step(batch, 2).item() != expected.item()
+
+
+def test_evaluations_draw_the_same_numbers_after_every_epoch(batch, tmp_path, monkeypatch):
+    model = attach(Autoencoder(kl_weight=1.0, code_size=16).eval(), tmp_path)
+    totals = []
+    monkeypatch.setattr(model, "_log", lambda stage, total, *_, **__: totals.append(total.item()))
+    for epoch, index in ((0, 0), (3, 0), (3, 1)):
+        model.trainer.current_epoch = epoch
+        model.validation_step(batch, index)
+    assert totals[0] == totals[1] != totals[2]
+
+
 def test_reseeding_repeats_the_step_s_randomness(monkeypatch):
     model = Supervised()
 

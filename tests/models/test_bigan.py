@@ -1,4 +1,5 @@
 import torch
+from torch.nn.functional import logsigmoid
 
 from dim.models import BiGAN
 
@@ -9,6 +10,23 @@ def test_every_part_is_trained_by_what_it_should_feel(batch, felt):
     assert felt(model, batch, ["encoder"]) == {"encoder"}
     assert felt(model, batch, ["generator"]) == {"generator"}
     assert felt(model, batch, ["discriminator"]) == {"discriminator"}
+
+
+def test_losses_are_their_definitions(batch):
+    model = BiGAN(code_size=16, gradient_penalty=0.7).double()
+    batch = batch._replace(images=batch.images.double())
+    model.reseed(0, 0)
+    losses = model.losses(batch).losses
+    model.reseed(0, 0)
+    z = model.prior_samples("gaussian", len(batch.images))
+    pair = batch.images.clone().requires_grad_(), model.encoder(batch.images)["y"].detach().requires_grad_()
+    real, fake = model.discriminator(*pair), model.discriminator(model.generator(z), z)
+    slopes = torch.autograd.grad(real.sum(), pair, retain_graph=True)
+    penalty = sum(slope.square().sum() for slope in slopes) / len(batch.images)
+    torch.testing.assert_close(losses["encoder"], -logsigmoid(-real).mean())
+    torch.testing.assert_close(losses["generator"], -logsigmoid(fake).mean())
+    told_apart = -logsigmoid(real).mean() - logsigmoid(-fake).mean()
+    torch.testing.assert_close(losses["discriminator"], told_apart + 0.7 * penalty)
 
 
 def test_encoder_and_generator_push_against_the_discriminator(batch):

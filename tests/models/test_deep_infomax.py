@@ -101,6 +101,30 @@ def test_the_encoder_fools_the_discriminator_which_resists(batch, prior, objecti
         module.load_state_dict(state)
 
 
+@pytest.mark.parametrize("negatives", [None, 2])
+def test_a_learned_baseline_is_of_its_own_code_and_trains_the_encoder(batch, negatives):
+    torch.manual_seed(0)
+    model = DeepInfoMax(gamma=0.0, local_objective="tuba", negatives=negatives, score_spread=0.1, **SMALL).double()
+    batch = batch._replace(images=batch.images.double())
+    torch.nn.init.normal_(model.baselines["local"][-1].weight)
+    model.reseed(0, 0)
+    found = model.losses(batch).losses["local"]
+    slopes = torch.autograd.grad(found, list(model.encoder.parameters()), allow_unused=True)
+    model.reseed(0, 0)
+    outputs = model.encoder(batch.images)
+    positive, negative = contrast(
+        model.critics["local"], outputs["y"], outputs["local"], negatives, generator=model.rng
+    )
+    rows = len(positive) // len(batch.images)
+    baseline = torch.cat([model.baselines["local"](code[None]).expand(rows, 1) for code in outputs["y"]])
+    expected = -(1 + (positive - baseline).mean() - (negative - baseline).exp().mean())
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        slopes, torch.autograd.grad(expected, list(model.encoder.parameters()), allow_unused=True), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_estimates_are_reported_in_nats_where_they_exist(batch):
     infonce = DeepInfoMax(gamma=0.0, local_objective="infonce", **SMALL).losses(batch)
     jsd = DeepInfoMax(gamma=0.0, local_objective="jsd", **SMALL).losses(batch)

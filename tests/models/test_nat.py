@@ -74,10 +74,13 @@ def test_a_batch_spread_over_processes_is_one_batch(batch, tmp_path):
     torch.testing.assert_close((ranks[0][1] + ranks[1][1]) / 2, distance)
 
 
-def test_other_epochs_keep_their_targets(model, batch, monkeypatch):
-    monkeypatch.setattr(type(model), "current_epoch", 1)
+@pytest.mark.parametrize("epoch", range(4))
+def test_targets_are_assigned_anew_once_a_period(batch, monkeypatch, epoch):
+    model = NoiseAsTargets(code_size=16, period=3)
+    model.make_targets(40)
+    monkeypatch.setattr(type(model), "current_epoch", epoch)
     model.losses(batch)
-    assert model.assignment.tolist() == list(range(40))
+    assert (model.assignment.tolist() == list(range(40))) == (epoch in (1, 2))
 
 
 def test_the_encoder_alone_is_trained(model, batch, felt):

@@ -76,6 +76,18 @@ def test_chunks_change_neither_scores_nor_gradients(cls, monkeypatch):
         torch.testing.assert_close(whole, chunked)
 
 
+def test_the_global_dot_critic_is_the_authors():
+    critic = GlobalDotCritic({"local": (128, 8, 8)}, 64, 2048)
+    convs = [layer for layer in critic.convs.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels, c.kernel_size, c.stride) for c in convs] == [
+        (128, 128, (4, 4), (2, 2)),
+        (128, 256, (4, 4), (2, 2)),
+    ]
+    lines = [tuple(m.weight.shape) for m in critic.head.modules() if isinstance(m, torch.nn.Linear)]
+    assert lines == [(1024, 1024), (2048, 1024)]
+    assert tuple(critic.code.weight.shape) == (2048, 64)
+
+
 def test_encode_block_starts_near_the_identity_and_normalises():
     block = critics.EncodeBlock(8, 32)
     weight = block.shortcut.weight
