@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+import dim.extensions  # noqa: F401  encoders of one's own
 from dim import release
 from dim.errors import UserError
 from dim.files import replacing
@@ -64,7 +65,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = find_checkpoint(path)
     if file.suffix == release.SUFFIX:
-        raise UserError(f"{file} holds an encoder alone, with which no training goes on: give a run's checkpoint")
+        raise UserError(
+            f"{file} holds an encoder alone, with which no training goes on: give a run's checkpoint, or "
+            "start a new run from it with --model.init_from"
+        )
     try:
         if zipfile.is_zipfile(file) and (entry := _damaged(file)):
             raise UserError(f"{file} is damaged: '{entry}' in it is not what was written")
@@ -81,6 +85,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{file} is not a training checkpoint: it has no state_dict")
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    if progress.get("ready"):
+        content["epoch"] = progress["ready"] - 1  # of one saved when training had ended Lightning says one more
     return content
 
 

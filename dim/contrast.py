@@ -46,9 +46,14 @@ def contrast(
         generator: on the CPU and in the same state in every process; only drawing uses it.
 
     Raises:
-        ValueError: if there are too few images for the negatives.
+        ValueError: there are too few images for the negatives, negatives below 1, codes and maps of other images.
     """
     images = len(y) * (distributed.size() if union else 1)
+    if len(maps) != len(y) or (negatives is not None and negatives < 1):
+        raise ValueError(
+            f"need maps of the codes' images and negatives of 1 or more: {len(y)} codes, {len(maps)} maps, "
+            f"negatives {negatives}"
+        )
     if images <= (negatives or 1):
         raise ValueError(f"{negatives or 1} negatives need a batch of more images than that, got {images}")
     codes, keys = code_vectors(y), critic.keys(maps)

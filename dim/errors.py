@@ -1,6 +1,7 @@
 """The error that a user can mend, and looks at options that raise it."""
 
 import math
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -25,6 +26,14 @@ def at_least(least: float, **options: float) -> None:
     for name, value in options.items():
         if not value >= least:
             raise UserError(f"{name} is {value}: it must be at least {least}")
+
+
+def one_of(choices: Iterable[str], **options: str) -> None:
+    """Raises a UserError that names the first of `options` that is none of the choices."""
+    known = list(choices)
+    for name, value in options.items():
+        if value not in known:
+            raise UserError(f"{name} is '{value}': choose from {', '.join(known)}")
 
 
 def positive(**options: float) -> None:

@@ -16,7 +16,7 @@ Sources: Hjelm et al. 2019, section 3; Nowozin et al. 2016, table 6; Poole et al
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,9 +43,12 @@ class Objective:
         contrasting: whether it looks at a row's negatives together, and is the better the more there are; others take
             means over all rows'.
         fewest_negatives: that a row must have.
+        classifies: whether it tells the positive from its row's negatives, so that what it reports of K of them is at
+            most log(1 + K).
     """
 
     contrasting = False
+    classifies = False
     fewest_negatives = 1
 
     def __init__(self, value: Callable[..., Tensor]) -> None:
@@ -84,8 +87,9 @@ class Objective:
             raise ValueError(
                 f"{self.name}: scores must be (N, P) and (N, K), got {tuple(positive.shape)}, {tuple(negative.shape)}"
             )
-        if self.takes_baseline and log_baseline is None:
-            raise ValueError(f"{self.name} needs log_baseline, (N, 1)")
+        if self.takes_baseline and (log_baseline is None or log_baseline.shape not in ((len(positive), 1), (1, 1))):
+            found = "" if log_baseline is None else f", got {tuple(log_baseline.shape)}"
+            raise ValueError(f"{self.name} needs log_baseline, ({len(positive)}, 1){found}")
         # Exponentials and log-sum-exps of half-precision scores are taken in float32.
         dtype = torch.promote_types(positive.dtype, torch.float32)
         extra: dict[str, Tensor | bool] = {}
@@ -128,6 +132,8 @@ class Objective:
 def objective(value: Callable[..., Tensor]) -> Objective:
     """Decorator: makes a definition an objective and lists it under its name."""
     made = Objective(value)
+    if made.name in OBJECTIVES:
+        raise ValueError(f"there is an objective '{made.name}' already: give it another name")
     OBJECTIVES[made.name] = made
     return made
 
@@ -188,7 +194,7 @@ def infonce(positive: Tensor, negative: Tensor) -> Tensor:
     return (positive - torch.logaddexp(positive, others)).mean()
 
 
-infonce.contrasting = True
+infonce.contrasting = infonce.classifies = True
 
 
 @infonce.estimator
@@ -294,9 +300,3 @@ def smile(positive: Tensor, negative: Tensor) -> Tensor:
 @smile.estimator
 def _(positive: Tensor, negative: Tensor, union: bool = False) -> Tensor:
     return positive.mean() - log_mean_exp(negative.clamp(-SMILE_CLIP, SMILE_CLIP), union)
-
-
-if TYPE_CHECKING:
-    ObjectiveName = str
-else:
-    ObjectiveName = Literal[tuple(OBJECTIVES)]

@@ -36,6 +36,16 @@ def test_encoder_comes_back_from_a_run_and_from_a_file(run):
             assert torch.equal(loaded.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("end", ["within an epoch", "after the training"])
+def test_the_epoch_is_the_last_one_that_was_begun(run, tmp_path, end):
+    # Lightning's own number is 2 in both: an epoch that has begun, and one that never will.
+    counts = {"ready": 3 if end == "within an epoch" else 2, "processed": 2}
+    _, content = a_checkpoint(epoch=2, loops={"fit_loop": {"epoch_progress": {"current": counts}}})
+    checkpoints.AtomicCheckpointIO().save_checkpoint(content, tmp_path / "one.ckpt")
+    assert checkpoints.read_checkpoint(tmp_path / "one.ckpt")["epoch"] == counts["ready"] - 1
+    assert checkpoints.read_checkpoint(run[1])["epoch"] == 3  # where nothing is counted
+
+
 def test_saving_leaves_one_whole_file(run):
     _, path = run
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]

@@ -92,6 +92,13 @@ def test_as_many_negatives_as_images_are_refused():
         contrast(critic, y, maps, negatives=5)
 
 
+def test_no_negatives_and_maps_of_other_images_are_refused():
+    critic, y, maps, _ = build(LocalDotCritic)
+    for negatives, of in ((0, maps), (-1, maps), (None, maps[:-1]), (2, torch.cat([maps, maps]))):
+        with pytest.raises(ValueError, match="need maps of the codes' images and negatives of 1 or more"):
+            contrast(critic, y, of, negatives)
+
+
 def test_drawing_depends_on_the_generator_alone():
     critic, y, maps, _ = build(LocalConcatCritic)
     drawn = [contrast(critic, y, maps, 2, generator=torch.Generator().manual_seed(s)).negative for s in (0, 0, 1)]

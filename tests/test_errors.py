@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dim.errors import UserError, at_least, behind, positive
+from dim.errors import UserError, at_least, behind, one_of, positive
 
 
 def test_the_first_option_out_of_range_is_named():
@@ -15,6 +15,12 @@ def test_the_first_option_out_of_range_is_named():
             positive(rate=value)
     with pytest.raises(UserError, match="a is nan"):
         at_least(0, a=math.nan)
+
+
+def test_the_first_option_that_is_no_choice_is_named():
+    one_of(("a", "b"), x="a", y="b")
+    with pytest.raises(UserError, match="y is 'c': choose from a, b"):
+        one_of(iter("ab"), x="a", y="c", z="d")
 
 
 def test_the_user_s_error_behind_others_is_found():

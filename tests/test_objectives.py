@@ -208,3 +208,22 @@ def test_scores_of_the_wrong_shape_are_refused():
         objectives.jsd(torch.zeros(3), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="needs log_baseline"):
         objectives.tuba(torch.zeros(3, 1), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if OBJECTIVES[name].takes_baseline])
+def test_a_baseline_of_another_shape_is_refused(name):
+    positive, negative = torch.randn(8, 1), torch.randn(8, 8)
+    OBJECTIVES[name](positive, negative, torch.zeros(1, 1))
+    for shape in ((8,), (1, 8), (8, 8)):
+        with pytest.raises(ValueError, match=rf"{name} needs log_baseline, \(8, 1\), got"):
+            OBJECTIVES[name](positive, negative, torch.zeros(shape))
+
+
+def test_no_name_of_an_objective_is_taken_twice():
+    def dv(positive, negative):
+        return positive.mean()
+
+    before = OBJECTIVES["dv"]
+    with pytest.raises(ValueError, match="an objective 'dv' already"):
+        objectives.objective(dv)
+    assert OBJECTIVES["dv"] is before

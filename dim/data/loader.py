@@ -40,7 +40,7 @@ class DeviceLoader:
             pass begins and when the state is saved. None: the loader counts the batches it has handed out.
 
     Raises:
-        UserError: if `drop_last` leaves no batch at all.
+        UserError: if `drop_last` leaves no batch at all, or images are not uint8 (N, 3, S, S) with a label each.
     """
 
     def __init__(
@@ -60,6 +60,12 @@ class DeviceLoader:
             raise UserError(f"batch_size is {batch_size}: it must be at least 1")
         if not 0 <= seed < 2**32:
             raise UserError(f"the data's seed is {seed}: it must be from 0 to 2**32 - 1")
+        shape = tuple(split.images.shape)
+        if split.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or len(split.labels) != shape[0]:
+            raise UserError(
+                f"images must be uint8 (N, 3, S, S) with N labels, found {split.images.dtype} {shape} with "
+                f"{len(split.labels)}"
+            )
         self.split = split if device is None else split.to(device)
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.rank, self.world_size, self.batch_size = rank, world_size, batch_size

@@ -57,6 +57,9 @@ def encode(
         for start in range(0, len(images), batch_size):
             outputs = encoder(scaled(images[start : start + batch_size], device).to(dtype))
             for layer in layers:
+                if not isinstance(outputs, dict):
+                    found = type(outputs).__name__
+                    raise UserError(f"encode: the encoder must return a dict of named outputs, not a {found}")
                 if layer not in outputs:
                     known = ", ".join(sorted(outputs))
                     raise UserError(f"encode: the encoder has no layer {layer!r}; it has {known}")
@@ -98,8 +101,19 @@ class Standardiser:
         return (features - self.mean).div_(self.scale)
 
 
+def check_splits(name: str, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
+    """Raises UserError unless both splits' features are finite float32 (N, D) of one D, labels int64 from 0 upwards."""
+    check_features(f"{name}, training", train, train_labels)
+    check_features(f"{name}, test", test, test_labels)
+    if train.shape[1] != test.shape[1]:
+        raise UserError(f"{name}: training rows have {train.shape[1]} features and test rows {test.shape[1]}")
+
+
 def check_features(name: str, features: Tensor, labels: Tensor) -> None:
     """Raises UserError unless features are finite float32 (N, D) and labels int64 (N,) from 0 upwards."""
+    for what, values in (("features", features), ("labels", labels)):
+        if not isinstance(values, Tensor):
+            raise UserError(f"{name}: {what} must be a tensor (torch.as_tensor), found {type(values).__name__}")
     if features.ndim != 2 or features.dtype != torch.float32 or not features.numel():
         found = f"{str(features.dtype).removeprefix('torch.')} {tuple(features.shape)}"
         raise UserError(f"{name}: features must be float32 (N, D), found {found}")

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dim.extensions import ObjectiveName
 from dim.mine import MINE
-from dim.objectives import ObjectiveName
 from dim.progress import Report
 
 

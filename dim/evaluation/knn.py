@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dim.errors import UserError
-from dim.evaluation.features import check_features, percent
+from dim.evaluation.features import check_splits, percent
 from dim.evaluation.newton import exact_products
 from dim.progress import Report, silent
 
@@ -40,8 +40,7 @@ def knn(
     Raises:
         UserError: wrong types or shapes, a k outside [1, N], a temperature that is not positive.
     """
-    check_features("knn, training", train_features, train_labels)
-    check_features("knn, test", test_features, test_labels)
+    check_splits("knn", train_features, train_labels, test_features, test_labels)
     if not neighbours or min(neighbours) < 1 or max(neighbours) > len(train_labels):
         raise UserError(
             f"knn: neighbours must lie in 1 to {len(train_labels)} (the training rows), found {list(neighbours)}"

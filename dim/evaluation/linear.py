@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from dim.errors import UserError
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
-from dim.evaluation.features import Standardiser, check_features, percent
+from dim.evaluation.features import Standardiser, check_splits, percent
 from dim.evaluation.newton import Rows, exact_products, line_search, newton_direction
 from dim.progress import Report, silent
 
@@ -44,8 +44,7 @@ def linear(
     Raises:
         UserError: wrong types or shapes, costs that are not positive, a test label unknown to the training rows.
     """
-    check_features("linear, training", train_features, train_labels)
-    check_features("linear, test", test_features, test_labels)
+    check_splits("linear", train_features, train_labels, test_features, test_labels)
     if not costs or min(costs) <= 0:
         raise UserError(f"linear: costs must be positive numbers, found {list(costs)}")
     if int(test_labels.max()) > int(train_labels.max()):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dim.errors import UserError
-from dim.evaluation.features import Standardiser, check_features, percent, split
+from dim.evaluation.features import Standardiser, check_splits, percent, split
 from dim.evaluation.schedule import Decay, schedule
 from dim.networks.modes import evaluating
 from dim.progress import Report, silent
@@ -116,8 +116,8 @@ class Fitting:
         self, probe: MLPProbe, choice: Mapping[str, float], features: Tensor, classes: int, steps: int
     ) -> None:
         device = features.device
-        self.features = features
-        self.standardiser = Standardiser.fit(features) if probe.standardise else None
+        self.features = features.detach()
+        self.standardiser = Standardiser.fit(self.features) if probe.standardise else None
         self.net = Net(features.shape[1], classes, probe.hidden, choice["dropout"], probe.seed, device)
         self.optimiser = torch.optim.Adam(
             self.net.parameters(),
@@ -181,9 +181,10 @@ def mlp(
     probe = probe or MLPProbe()
     if probe.epochs < 1 or not 1 <= probe.last <= probe.epochs:
         raise UserError(f"mlp: need epochs >= last >= 1, found epochs {probe.epochs}, last {probe.last}")
+    if not (isinstance(train_features, Mapping) and isinstance(test_features, Mapping)):
+        raise UserError("mlp: give the features of both splits as {layer: tensor}")
     for layer in train_features:
-        check_features(f"mlp, layer {layer}, training", train_features[layer], train_labels)
-        check_features(f"mlp, layer {layer}, test", test_features[layer], test_labels)
+        check_splits(f"mlp, layer {layer}", train_features[layer], train_labels, test_features[layer], test_labels)
     report = progress or silent
     if len(choices := probe.choices) == 1:
         data = train_features, train_labels, test_features, test_labels

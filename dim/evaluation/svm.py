@@ -7,9 +7,9 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import functional
 
-from dim.errors import UserError
+from dim.errors import UserError, one_of
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
-from dim.evaluation.features import Standardiser, check_features, percent, split
+from dim.evaluation.features import Standardiser, check_splits, percent, split
 from dim.evaluation.hinge import minimise_hinge
 from dim.evaluation.newton import Rows, exact_products, minimise
 from dim.progress import Report, silent
@@ -63,8 +63,8 @@ def svm(
     Raises:
         UserError: wrong types or shapes, costs that are not positive.
     """
-    check_features("svm, training", train_features, train_labels)
-    check_features("svm, test", test_features, test_labels)
+    check_splits("svm", train_features, train_labels, test_features, test_labels)
+    one_of(TOLERANCE, **{"svm: loss": loss})
     if not costs or min(costs) <= 0:
         raise UserError(f"svm: costs must be positive numbers, found {list(costs)}")
     report = progress or silent

@@ -1,4 +1,4 @@
-"""An estimator of mutual information in scikit-learn's manner."""
+"""An estimator of mutual information: options first, then `fit`, then numbers in attributes that end in `_`."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from dim.errors import UserError, at_least, positive
+from dim.extensions import ObjectiveName
 from dim.mine import training
 from dim.mine.doubt import warn_of_doubt
 from dim.mine.inputs import Scale, as_pairs, cut, ordered
 from dim.mine.networks import CriticName, perceptron, statistics_network
-from dim.objectives import OBJECTIVES, Objective, ObjectiveName
+from dim.objectives import OBJECTIVES, Objective
 from dim.progress import Report, bars, silent
 
 NATS_PER_BIT = math.log(2)
@@ -157,7 +158,10 @@ class MINE:
 
         def draw(rows: int, name: str | None = "drawn") -> training.Pairs:
             # Negatives are the rows that follow: a sampler of windows or classes would put like beside like.
-            return ordered(*as_pairs(*sampler(rows, generator), name), torch.randperm(rows, generator=generator))
+            x, z = as_pairs(*sampler(rows, generator), name)
+            if len(x) != rows:
+                raise UserError(f"mine: the sampler was asked for {rows} pairs and gave {len(x)}")
+            return ordered(x, z, torch.randperm(rows, generator=generator))
 
         first, test = draw(CURVE_PAIRS), draw(test_pairs)
         valid = None if self.patience is None else draw(CURVE_PAIRS)
@@ -170,7 +174,11 @@ class MINE:
 
     def score(self, x: Any, z: Any) -> float:
         """The estimate of the trained critic on other pairs, in `unit`; they are taken in a random order."""
+        self._need_fit()
         pairs = as_pairs(x, z, "scored")
+        sizes = [tuple(side.shape[1:]) for side in pairs]
+        if sizes != self._sizes:
+            raise UserError(f"mine: pairs of {sizes} are scored by a critic of {self._sizes}")
         generator = torch.Generator().manual_seed(self.seed)
         x, z = ordered(*pairs, torch.randperm(len(pairs[0]), generator=generator))
         device = self.critic_.scale_z.mean.device
@@ -182,6 +190,7 @@ class MINE:
         Returns:
             The matplotlib figure.
         """
+        self._need_fit()
         from dim import plots  # late: an estimate needs no matplotlib
 
         labels = {"train": "training pairs", "validation": "validation pairs", "estimate": "held-out pairs"}
@@ -195,6 +204,10 @@ class MINE:
         if path is not None:
             plots.save(figure, path)
         return figure
+
+    def _need_fit(self) -> None:
+        if not hasattr(self, "critic_"):
+            raise UserError("mine: nothing was trained yet: call fit or fit_sampler first")
 
     def _check(self) -> None:
         for name in (self.bound, self.report):
@@ -276,7 +289,7 @@ class MINE:
         device = known[0].device
         test = test[0].to(device), test[1].to(device)
         valid = None if valid is None else (valid[0].to(device), valid[1].to(device))
-        critic = self._build(*known)
+        critic, self._sizes = self._build(*known), [tuple(side.shape[1:]) for side in known]
         batch = min(self.batch_size, len(known[0]))
         negatives, held = self._counts(batch, min(len(test[0]), len(valid[0])) if valid else len(test[0]))
         if (found := min(negatives, held)) < self._fewest:
@@ -352,5 +365,5 @@ class MINE:
         last = [entry["estimate"] for entry in before[-max(2, len(before) // 4) :]]
         self.spread_ = statistics.stdev(last) if len(last) > 1 else 0.0
         self.mean_of_last_ = statistics.fmean(last)
-        limit = min(n, 1 + self.negatives_) if self._reporter.name == "infonce" else n
+        limit = min(n, 1 + self.negatives_) if self._reporter.classifies else n
         self.ceiling_ = self._in_unit(math.log(limit))

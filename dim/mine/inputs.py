@@ -52,8 +52,12 @@ def as_pairs(x: Any, z: Any, name: str | None) -> Pairs:
             continue
         if tensor.ndim == 4 and side == "x":
             _check_images(tensor)
+        if tensor.ndim == 0:
+            raise UserError(f"mine: {name} {side} is a single number: give one for each pair")
         if not len(tensor) or (tensor.is_floating_point() and not tensor.isfinite().all()):
             raise UserError(f"mine: {name} {side} is empty or holds NaN or infinity")
+        if len(tensor) == 1:
+            raise UserError(f"mine: {name} {side} is one row: information is between many")
         if (tensor == tensor[:1]).all():
             raise UserError(f"mine: {name} {side} is constant: its mutual information with anything is 0")
     if len(sides[0]) != len(sides[1]):

@@ -1,6 +1,6 @@
 """Adversarial autoencoder: reconstruction, and a code matched to a prior by a discriminator."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from dim import adversarial
 from dim.adversarial import Prior
 from dim.data.loader import Batch
-from dim.errors import at_least
+from dim.errors import at_least, one_of
 from dim.models.autoencoder import squared_error
 from dim.models.base import Model, Step
 from dim.networks.decoders import Decoder
@@ -33,6 +33,7 @@ class AdversarialAutoencoder(Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        one_of(get_args(Prior), prior=prior)
         at_least(0, adversarial_weight=adversarial_weight, gradient_penalty=gradient_penalty)
         self.decoder = Decoder(self.code_size, self.encoder.image_size)
         self.decoder.to(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from dim import distributed
 from dim.adversarial import Prior, sample_prior
+from dim.checkpoints import load_encoder
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
 from dim.devices import seed_default, to_device, waits
-from dim.errors import UserError, at_least, positive
+from dim.errors import UserError, at_least, one_of, positive
+from dim.extensions import EncoderName
 from dim.files import write_json
 from dim.networks.batchnorm import use_union_statistics
-from dim.networks.encoders import EncoderName, build_encoder
+from dim.networks.encoders import build_encoder
 from dim.networks.whitening import whiten
 from dim.stepping import due
 
@@ -50,6 +52,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
+Schedule = Literal["constant", "cosine"]
+
+
 class Model(pl.LightningModule):
     """Base of all methods; a subclass builds its networks and defines `losses`.
 
@@ -67,6 +72,8 @@ class Model(pl.LightningModule):
         schedule: constant as in the paper, or cosine decay to zero over the whole run.
         warmup_steps: steps over which the learning rate rises linearly to its value.
         whitening: the first convolution starts from the principal directions of image patches instead of at random.
+        init_from: a run, a checkpoint or a released encoder, whose encoder's weights this one starts from, whitening
+            or not. Not the paper's.
         union_statistics: on several processes, batch norm uses the statistics of all their batches together.
     """
 
@@ -80,13 +87,15 @@ class Model(pl.LightningModule):
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 0.0,
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Schedule = "constant",
         warmup_steps: int = 0,
         whitening: bool = False,
+        init_from: str | None = None,
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
         positive(learning_rate=learning_rate)
+        one_of(get_args(Schedule), schedule=schedule)
         at_least(1, code_size=code_size)
         at_least(0, warmup_steps=warmup_steps)
         if not all(0 <= beta < 1 for beta in betas):
@@ -99,12 +108,18 @@ class Model(pl.LightningModule):
         self.encoder = build_encoder(encoder, code_size)
         self.encoder.to(memory_format=torch.channels_last)
         self.code_size = code_size
+        if whitening:
+            self._drawn_filters = self._first_convolution().weight.detach().clone()
         self.rng = torch.Generator()
+        self._started = False
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
         self._unchecked: list[tuple[int, Tensor]] = []
         self._planned_steps: float | None = None
-        if not self.takes_global_map and len(self.encoder.shapes()["y"]) > 1:
+        shape = self.encoder.shapes()["y"]
+        if shape[0] != code_size:
+            raise UserError(f"encoder '{encoder}' gives a y of {shape[0]} numbers, where code_size is {code_size}")
+        if not self.takes_global_map and len(shape) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
     def check(self, batch_size: int, processes: int, training: bool) -> None:
@@ -145,14 +160,40 @@ class Model(pl.LightningModule):
                 f"encoder '{self.hparams['encoder']}' takes images of {self.encoder.image_size} pixels, the data has "
                 f"{size}: choose another --model.encoder or set --data.image_size {self.encoder.image_size}"
             )
+        if stage == "fit" and self.hparams["init_from"] and not self._started:
+            self._start_from(self.hparams["init_from"])
         if stage == "fit" and self.hparams["whitening"]:
             if not isinstance(datamodule, ImageData):
                 raise UserError("whitening looks at training images: train with dim.data.ImageData, or without it")
-            # The same in every process; weights that a checkpoint holds are put in afterwards.
-            first = next(part for part in self.encoder.modules() if isinstance(part, nn.Conv2d))
-            whiten(first, normalise(datamodule.splits["train"].spread(2000).images))
+            first = self._first_convolution()
+            # Filters that were trained or loaded since stay as they are. The same in every process; weights that a
+            # checkpoint holds are put in afterwards.
+            if torch.equal(first.weight.cpu(), self._drawn_filters.to(first.weight.dtype)):
+                whiten(first, normalise(datamodule.splits["train"].spread(2000).images))
         if stage == "fit" and self.hparams["union_statistics"] and self.trainer.world_size > 1:
             use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
+
+    def _start_from(self, path: str) -> None:
+        """Takes over an encoder's weights, once; those of a checkpoint that is resumed come after."""
+        self._started = True
+        if self.trainer.ckpt_path:  # resumed, perhaps where that encoder is no longer
+            return
+        try:
+            self.encoder.load_state_dict(load_encoder(path).state_dict())
+        except RuntimeError as error:
+            raise UserError(
+                f"init_from is {path}: its encoder is not '{self.hparams['encoder']}' with a code of {self.code_size}: "
+                "set --model.encoder and --model.code_size to what it has"
+            ) from error
+
+    def _first_convolution(self) -> nn.Conv2d:
+        first = next((part for part in self.encoder.modules() if isinstance(part, nn.Conv2d)), None)
+        if first is None or first.groups > 1 or isinstance(first.padding, str):
+            raise UserError(
+                f"whitening needs an encoder that begins with a convolution of one group and padding in numbers: train "
+                f"'{self.hparams['encoder']}' without it"
+            )
+        return first
 
     def random(self, sample: Callable[[int, torch.Generator], Tensor], rows: int) -> Tensor:
         """`sample(rows, generator)` on this model's device.

@@ -1,7 +1,7 @@
 """Deep InfoMax: a weighted sum of global, local and prior-matching objectives (section 3)."""
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from dim.adversarial import Prior
 from dim.augmentation import NUMBERS, random_view
 from dim.contrast import code_vectors, contrast
 from dim.data.loader import Batch
-from dim.errors import UserError, at_least
+from dim.errors import UserError, at_least, one_of
+from dim.extensions import ObjectiveName
 from dim.models.base import Model, Step
 from dim.networks.critics import (
     Critic,
@@ -21,7 +22,7 @@ from dim.networks.critics import (
     LocalDotCritic,
 )
 from dim.networks.discriminators import CodeDiscriminator
-from dim.objectives import OBJECTIVES, ObjectiveName
+from dim.objectives import OBJECTIVES
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
 
 CriticName = Literal["concat", "dot"]
@@ -94,6 +95,11 @@ class DeepInfoMax(Model):
     ) -> None:
         super().__init__(**kwargs)
         at_least(1, units=units, width=width)
+        one_of(get_args(CriticName), global_critic=global_critic, local_critic=local_critic)
+        one_of(OBJECTIVES, global_objective=global_objective, local_objective=local_objective)
+        one_of(OBJECTIVES, prior_objective=prior_objective)
+        one_of(get_args(Prior), prior=prior)
+        one_of(get_args(Coordinates), coordinates=coordinates)
         if not (alpha or beta):
             raise UserError("alpha and beta are both 0: Deep InfoMax needs a global or a local objective")
         at_least(0, alpha=alpha, beta=beta, gamma=gamma, gradient_penalty=gradient_penalty)
@@ -218,7 +224,7 @@ class DeepInfoMax(Model):
             return value, {}
         # infoNCE's limit; for others about as much as that many pairs can certify by any bound.
         pairs = scores.positive.numel() * (distributed.size() if self.union else 1)
-        limit = 1 + scores.negative.shape[1] if objective.name == "infonce" else pairs
+        limit = 1 + scores.negative.shape[1] if objective.classifies else pairs
         ceiling = torch.full_like(estimate, math.log(limit))
         return value, {f"{part}_nats": estimate, f"{part}_ceiling": ceiling}
 

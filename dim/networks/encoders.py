@@ -8,7 +8,7 @@ carries the decorator.
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ def encoder(name: str) -> Callable[[type["Encoder"]], type["Encoder"]]:
     """Decorator: offers an encoder under `name`."""
 
     def register(cls: type[Encoder]) -> type[Encoder]:
+        if name in ENCODERS:
+            raise ValueError(f"there is an encoder '{name}' already: give it another name")
         ENCODERS[name] = cls
         return cls
 
@@ -35,7 +37,10 @@ def encoder(name: str) -> Callable[[type["Encoder"]], type["Encoder"]]:
 def build_encoder(name: str, code_size: int) -> "Encoder":
     """The encoder called `name` with a code of `code_size` numbers, freshly initialised."""
     if name not in ENCODERS:
-        raise UserError(f"there is no encoder '{name}': choose one of {', '.join(ENCODERS)}")
+        raise UserError(
+            f"there is no encoder '{name}': choose one of {', '.join(ENCODERS)}, or let DIM_IMPORT name the module of "
+            "your own"
+        )
     return ENCODERS[name](code_size)
 
 
@@ -65,10 +70,20 @@ class Encoder(nn.Module):
     layers: ClassVar[tuple[str, ...]] = LAYERS
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each output for one image, found by encoding a blank one."""
-        device = next(self.parameters()).device
+        """The shape of each output for one image, found by encoding a blank one.
+
+        Raises:
+            UserError: what a subclass gives is no dict, or lacks an output that the package uses.
+        """
+        blank = next(self.parameters()).new_zeros(1, 3, self.image_size, self.image_size)
         with evaluating(self):
-            outputs = self(torch.zeros(1, 3, self.image_size, self.image_size, device=device))
+            outputs = self(blank)
+        found = set(outputs) if isinstance(outputs, dict) else set()
+        if lacking := {"local", "y", *self.layers} - found:
+            raise UserError(
+                f"{type(self).__name__} gives no output {', '.join(sorted(lacking))}: its forward must return a dict "
+                "of named outputs, local, y and those in layers among them"
+            )
         return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
@@ -291,9 +306,3 @@ class FoldedResNetGlobals32(_Folded32, _FoldedGlobals):
 @encoder("folded64_globals")
 class FoldedAlexNetGlobals64(_Folded64, _FoldedGlobals):
     """Folded AlexNet with 5x5 global vectors."""
-
-
-if TYPE_CHECKING:
-    EncoderName = str
-else:
-    EncoderName = Literal[tuple(ENCODERS)]

@@ -84,11 +84,15 @@ def card(path: Path) -> str:
 
 
 def write(path: Path) -> Path:
-    """Writes the card of a released file, and the table of all into READMEs beside and above it that have a place."""
+    """Writes the card of an exported file, and the table of its folder's into the README beside it if that has a place.
+
+    The checkout's README has the table of the released ones, those of `checkpoints/`, alone.
+    """
     place = path.with_suffix(".md")
     with replacing(place, "w") as file:
         file.write(card(path))
-    for page in (path.parent / "README.md", path.parent.parent / "README.md"):
+    above = [path.parent.parent / "README.md"] if path.parent.resolve() == release.FOLDER.resolve() else []
+    for page in (path.parent / "README.md", *above):
         if page.is_file():
             before = page.read_text("utf-8")
             if (after := with_table(before, path.parent, page)) != before:

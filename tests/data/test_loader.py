@@ -204,6 +204,17 @@ def test_impossible_settings(settings):
         DeviceLoader(numbered(8), **settings)
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [((8, 3, 4, 4), 7), ((8, 1, 4, 4), 8), ((8, 4, 4, 3), 8), ((8, 48), 8)],
+)
+def test_what_are_no_images_is_told(images, labels):
+    with pytest.raises(UserError, match=r"images must be uint8 \(N, 3, S, S\)"):
+        DeviceLoader(Split(torch.zeros(images, dtype=torch.uint8), torch.zeros(labels, dtype=torch.int64)), 4)
+    with pytest.raises(UserError, match=r"found torch.float32 \(8, 3, 4, 4\)"):
+        DeviceLoader(Split(torch.rand(8, 3, 4, 4), torch.zeros(8, dtype=torch.int64)), 4)
+
+
 def test_batches_live_on_the_asked_device():
     loader = DeviceLoader(numbered(8), 4, shuffle=True, device="meta")
     assert loader.split.images.device.type == "meta"

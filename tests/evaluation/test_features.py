@@ -106,6 +106,8 @@ def test_split_is_a_partition_that_the_seed_decides():
         (torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64), "labels must be int64"),
         (torch.zeros(4, 2), torch.full((4,), -1), "from 0 upwards"),
         (torch.full((4, 2), torch.inf), torch.zeros(4, dtype=torch.int64), "NaN or infinity"),
+        (torch.zeros(4, 2).numpy(), torch.zeros(4, dtype=torch.int64), "features must be a tensor .* found ndarray"),
+        (torch.zeros(4, 2), [0, 1, 2, 3], "labels must be a tensor .* found list"),
     ],
 )
 def test_check_features_names_what_is_wrong(features, labels, message):

@@ -142,6 +142,18 @@ def test_options_that_cannot_be_are_refused(options, message):
         MINE(**options).fit(np.random.rand(100, 1), np.random.rand(100, 1))
 
 
+def test_what_needs_a_training_says_so_and_pairs_must_be_alike():
+    x = torch.randn(200, 2)
+    for use in (lambda mine: mine.score(x, x), lambda mine: mine.plot()):
+        with pytest.raises(UserError, match="nothing was trained yet"):
+            use(MINE())
+    mine = MINE(steps=2, batch_size=16, evaluations=1).fit(x, x + torch.randn(200, 2))
+    with pytest.raises(UserError, match=r"pairs of \[\(1,\), \(2,\)\] are scored by a critic of \[\(2,\), \(2,\)\]"):
+        mine.score(x[:, :1], x)
+    with pytest.raises(UserError, match="asked for 10000 pairs and gave 200"):
+        MINE(steps=2).fit_sampler(lambda rows, generator: (x, x))
+
+
 def test_an_estimate_that_overflows_beyond_the_curve_s_pairs_is_a_divergence(monkeypatch):
     x, z, _ = gaussians(0.8, 1, 400)
     monkeypatch.setattr(estimator, "CURVE_PAIRS", 2)
@@ -203,6 +215,14 @@ def test_the_ceiling_is_told():
     x, z, _ = gaussians(0.999999, 4, 200)
     with pytest.warns(UserWarning, match="close to the ceiling of 3.69"):
         MINE(steps=200, widths=(64,), learning_rate=1e-2, patience=None).fit(x, z)
+
+
+def test_what_classifies_has_infonce_s_ceiling_whatever_its_name(monkeypatch):
+    mine = MINE(bound="nwj", critic="separable", batch_size=32, steps=4, evaluations=1, progress=None)
+    monkeypatch.setattr(OBJECTIVES["nwj"], "classifies", True)
+    x = torch.randn(500, 1)
+    mine.fit(x, x + torch.randn(500, 1))
+    assert mine.ceiling_ == pytest.approx(math.log(min(100, 1 + mine.negatives_)))
 
 
 def test_infonce_has_a_ceiling_of_its_own():

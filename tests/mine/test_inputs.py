@@ -52,6 +52,8 @@ def test_what_varies_by_more_than_its_type_s_rounding_is_scaled(rows, varies):
         ([1.0, float("nan")], [1.0, 2.0], "training x is empty or holds NaN"),
         ([1.0, 2.0], [3.0, 3.0], "training z is constant"),
         ([], [], "training x is empty"),
+        (torch.tensor(1.0), [1.0, 2.0], "training x is a single number"),
+        ([1.0], [2.0], "training x is one row"),
         (["a", "b"], [1.0, 2.0], "x holds <U1: give numbers"),
         (torch.rand(2, 3, 32, 64), [1.0, 2.0], "images are 32 x 64: they must be square"),
         (torch.rand(2, 3, 16, 16) * 255, [1.0, 2.0], r"images reach beyond \[-1, 1\]"),

@@ -160,12 +160,52 @@ def test_whitening_looks_at_the_training_split_alone(tmp_path, monkeypatch):
     assert len(images) == len(data.dataset.train.images) - 100
 
 
+def begun(model, folder, **about):
+    data = ImageData("digits", validation=100)
+    data.setup("fit")
+    attach(model, folder)
+    vars(model.trainer).update(datamodule=data, num_devices=1, num_nodes=1, world_size=1, ckpt_path=None, **about)
+    model.setup("fit")
+    return {name: value.clone() for name, value in model.encoder.state_dict().items()}
+
+
+def test_filters_that_are_no_longer_as_drawn_are_not_whitened(tmp_path):
+    model = Supervised(whitening=True)
+    drawn = model.encoder.convs[0][0].weight.detach().clone()
+    first = begun(model, tmp_path)
+    assert not torch.equal(first["convs.0.0.weight"], drawn)
+    with torch.no_grad():
+        model.encoder.convs[0][0].weight.mul_(1.01)  # as training does
+    again = begun(model, tmp_path)
+    torch.testing.assert_close(again["convs.0.0.weight"], first["convs.0.0.weight"] * 1.01)
+    loaded = Supervised(whitening=True)
+    loaded.encoder.load_state_dict(Supervised().encoder.state_dict())
+    before = loaded.encoder.convs[0][0].weight.detach().clone()
+    assert torch.equal(begun(loaded, tmp_path)["convs.0.0.weight"], before)
+
+
+def test_a_training_starts_from_another_encoder_once(tmp_path):
+    donor = Supervised(code_size=16)
+    path = tmp_path / "donor.ckpt"
+    torch.save({"state_dict": donor.state_dict(), "hyper_parameters": {"encoder": "conv32", "code_size": 16}}, path)
+    model = Supervised(code_size=16, whitening=True, init_from=str(path))
+    torch.testing.assert_close(begun(model, tmp_path), dict(donor.encoder.state_dict()))
+    with torch.no_grad():
+        model.encoder.y.weight.zero_()
+    assert not begun(model, tmp_path)["y.weight"].any()
+    with pytest.raises(UserError, match="its encoder is not 'conv32' with a code of 8"):
+        begun(Supervised(code_size=8, init_from=str(path)), tmp_path)
+    resumed = Supervised(code_size=8, init_from=str(tmp_path / "gone.ckpt"))
+    attach(resumed, tmp_path).trainer.ckpt_path = "last.ckpt"
+    resumed._start_from("gone")
+
+
 def test_hyper_parameters_are_plain_and_complete():
     hparams = dict(Supervised(num_classes=3, learning_rate=0.5).hparams)
     assert hparams["num_classes"] == 3
     assert hparams["learning_rate"] == 0.5
     assert hparams["encoder"] == "conv32"
-    assert all(isinstance(v, int | float | str | tuple | bool) for v in hparams.values())
+    assert all(isinstance(v, int | float | str | tuple | bool | None) for v in hparams.values())
 
 
 @pytest.mark.parametrize(("decay", "kept"), [(0.0, 1.0), (0.5, 0.95)])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dim.errors import UserError
-from dim.networks.encoders import ENCODERS, LAYERS, build_encoder
+from dim.networks.encoders import ENCODERS, LAYERS, Encoder, build_encoder, encoder
 
 
 def test_the_paper_s_encoder_has_its_shapes_and_size():
@@ -60,6 +60,30 @@ def test_fc_and_local_come_after_relu_and_y_is_linear():
     outputs = build_encoder("conv32", 64)(torch.rand(8, 3, 32, 32) * 2 - 1)
     assert all(outputs[name].min() == 0 for name in ("local", "conv", "fc"))
     assert outputs["y"].min() < 0
+
+
+class Odd(Encoder):
+    image_size = 8
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.scale, self.outputs = torch.nn.Parameter(torch.ones(())), outputs
+
+    def forward(self, images):
+        return self.outputs and dict.fromkeys(self.outputs, images * self.scale)
+
+
+@pytest.mark.parametrize("outputs", [None, ("conv", "fc", "y"), ("local", "y")])
+def test_an_encoder_that_lacks_an_output_is_told(outputs):
+    assert set(Odd(("local", *LAYERS)).half().shapes()) == {"local", *LAYERS}
+    with pytest.raises(UserError, match="Odd gives no output"):
+        Odd(outputs).shapes()
+
+
+def test_no_name_is_taken_twice():
+    with pytest.raises(ValueError, match="an encoder 'conv32' already"):
+        encoder("conv32")(Odd)
+    assert ENCODERS["conv32"] is not Odd
 
 
 def test_unknown_encoder_is_one_line():

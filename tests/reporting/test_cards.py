@@ -160,7 +160,8 @@ def test_other_data_are_named(file):
     assert "20.00" not in cards.index(file.parent)  # the table is about the data that an encoder was trained on
 
 
-def test_the_table_goes_where_it_has_a_place(file):
+def test_the_table_goes_where_it_has_a_place(file, monkeypatch):
+    monkeypatch.setattr(cards.release, "FOLDER", file.parent)
     own(file, accuracy=61.234)
     pages = [file.parent / "README.md", file.parent.parent / "README.md"]
     for page in pages:
@@ -178,6 +179,13 @@ def test_the_table_goes_where_it_has_a_place(file):
     cards.write(file)
     assert [page.read_text() for page in pages] == ["no place\n"] * 2
     assert cards.index(file.parent / "nothing") == "None yet.\n"
+
+
+def test_the_checkout_s_table_is_of_released_encoders_alone(file):
+    page = file.parent.parent / "README.md"
+    page.write_text(f"{cards.BEGIN}\nreleased\n{cards.END}\n")
+    cards.write(file)
+    assert "released" in page.read_text()
 
 
 def test_a_place_without_an_end_is_one_line(file):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
+from dim.extensions import ObjectiveName
 from dim.mine import MINE
 from dim.mine.estimator import DivergenceError
 from dim.mine.kraskov import kraskov
 from dim.mine.networks import CriticName
-from dim.objectives import ObjectiveName
 from dim.progress import Report
 
 if TYPE_CHECKING:

@@ -1,0 +1,65 @@
+"""Encoders and objectives that are not the package's own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dim import extensions
+from dim.errors import UserError
+
+MODULE = """
+from torch import nn
+from dim.networks.encoders import Encoder, encoder
+from dim.objectives import objective
+
+@encoder("tiny")
+class Tiny(Encoder):
+    image_size, layers = 32, ("y",)
+
+    def __init__(self, code_size):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.BatchNorm2d(8), nn.ReLU())
+        self.y = nn.Linear(128, code_size)
+
+    def forward(self, images):
+        maps = self.body(images)
+        return {"local": maps, "y": self.y(maps.flatten(1))}
+
+@objective
+def difference(positive, negative):
+    return positive.tanh().mean() - negative.tanh().mean()
+"""
+
+
+def dim(folder, *arguments, **environment):
+    command = [sys.executable, "-m", "dim", *arguments]
+    environment = {**extensions.os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_module_of_one_s_own_is_trained_evaluated_and_needed_for_it(tmp_path):
+    (tmp_path / "mine_alone.py").write_text(MODULE)
+    (tmp_path / "own.yaml").write_text(
+        "data: {class_path: dim.data.ImageData, init_args: {source: digits}}\nname: own\n"
+    )
+    names = ["--model.encoder", "tiny", "--model.local_objective", "difference"]
+    quick = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_steps", "2"]
+    fit = ["fit", "--config", "own.yaml", "--model", "DeepInfoMax", *names, *quick]
+    trained = dim(tmp_path, *fit, DIM_IMPORT="mine_alone")
+    assert trained.returncode == 0, trained.stderr
+    evaluate = ["evaluate", "runs/digits/own", "--only", "knn"]
+    evaluated = dim(tmp_path, *evaluate, DIM_IMPORT="mine_alone")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "kNN" in evaluated.stdout
+    refused = dim(tmp_path, *evaluate)
+    assert refused.returncode == 2
+    assert "there is no encoder 'tiny'" in refused.stderr
+    assert "DIM_IMPORT" in refused.stderr
+
+
+def test_a_module_that_is_not_there_is_one_line():
+    extensions.load("")
+    extensions.load(" json , math ")
+    with pytest.raises(UserError, match=r"DIM_IMPORT names the module no\.such, which cannot be imported"):
+        extensions.load("json,no.such")
