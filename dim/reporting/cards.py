@@ -245,11 +245,14 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
     epochs = facts.get("epoch", PAPER_EPOCHS) + 1
     if epochs < PAPER_EPOCHS and facts.get("data") in ("cifar10", "cifar100"):
         limits.append(f"It was trained for {epochs} epochs, the paper's encoders for {PAPER_EPOCHS}.")
-    if config.get("model", {}).get("init_args", {}).get("views"):
+    options = config.get("model", {}).get("init_args", {})
+    if options.get("init_from"):
+        limits.append(f"It started from the weights of {options['init_from']}: what those have seen, it has, too.")
+    if options.get("views"):
         limits.append(
             "It learnt from augmented views, which is not the paper's method: published numbers are of another."
         )
-    if ghost := config.get("model", {}).get("init_args", {}).get("ghost_batch"):
+    if ghost := options.get("ghost_batch"):
         limits.append(
             f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method: "
             "published numbers are of another."

@@ -76,12 +76,13 @@ def test_a_card_says_if_the_method_was_not_the_paper_s(file):
     record["metadata"]["training_config"] = yaml.safe_dump(config)
     file.with_suffix(".json").write_text(json.dumps(record))
     assert "augmented views, which is not the paper's method" in cards.card(file)
-    config["model"]["init_args"]["ghost_batch"] = 16
+    config["model"]["init_args"].update(ghost_batch=16, init_from="dim_local_jsd_cifar10")
     record["metadata"]["training_config"] = yaml.safe_dump(config)
     record["metadata"]["epoch"] = 9
     file.with_suffix(".json").write_text(json.dumps(record))
     assert "batch norm over 16 images at a time, which is not the paper's method" in cards.card(file)
     assert "trained for 10 epochs" in cards.card(file)
+    assert "started from the weights of dim_local_jsd_cifar10" in cards.card(file)
 
 
 def test_numbers_come_with_protocol_and_published_ones(file):
