@@ -22,3 +22,28 @@ def test_codes_that_tell_the_class_share_information_with_the_images():
     noise = [torch.randn(len(split.labels), 4) for split in (dataset.train, dataset.test)]
     nothing = information(images[0], noise[0], images[1], noise[1], short)
     assert nothing["estimate"] < 0.2
+
+
+def test_each_number_stands_under_its_name_and_options_are_handed_on(monkeypatch):
+    made = {}
+
+    class Recorded:
+        estimate_, standard_error_, mean_of_last_, spread_, ceiling_ = 1.0, 2.0, 3.0, 4.0, 5.0
+        history_ = [{"train": 6.0}, {"train": 7.0}]  # noqa: RUF012
+
+        def __init__(self, **options):
+            made.update(options)
+
+        def fit(self, *pairs):
+            made["pairs"] = pairs
+
+    monkeypatch.setattr("dim.evaluation.information.MINE", Recorded)
+    codes = torch.zeros(2, 3)
+    training = MINETraining(bound="nwj", epochs=3, batch_size=7, learning_rate=0.5, evaluations=9, seed=4)
+    found = information("images", codes, "test images", "test codes", training)
+    assert made["pairs"] == ("images", codes, "test images", "test codes")
+    assert made.items() >= {"bound": "nwj", "epochs": 3, "batch_size": 7, "learning_rate": 0.5}.items()
+    assert made.items() >= {"evaluations": 9, "seed": 4, "patience": None}.items()
+    del found["history"]
+    numbers = ("estimate", "standard_error", "mean_of_last", "spread", "ceiling")
+    assert found == {**dict(zip(numbers, (1.0, 2.0, 3.0, 4.0, 5.0), strict=True)), "train_estimate": 7.0}

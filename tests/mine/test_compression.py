@@ -215,3 +215,45 @@ def test_training_learns_and_repeats():
     assert epochs[0] == 0
     assert epochs[-1] == 4
     assert epochs == sorted(epochs)
+
+
+def test_the_plane_s_bounds_are_their_definitions():
+    trained, (x, _) = learner("vib"), batch(12)
+    y = torch.tensor([0] * 7 + [1] * 4 + [2])
+    torch.manual_seed(1)
+    found = trained.plane(x, y)
+    torch.manual_seed(1)
+    code, logits = trained.model(x)
+    shares = torch.tensor([7, 4, 1]) / 12
+    entropy = -(shares * shares.log()).sum() - cross_entropy(logits, y)
+    assert found["z_y"] == pytest.approx(entropy.item(), abs=1e-5)
+    prior = Independent(Normal(torch.zeros_like(code.mean), torch.ones_like(code.mean)), 1)
+    divergence = kl_divergence(Independent(Normal(code.mean, code.scale), 1), prior).mean()
+    assert found["kl"] == pytest.approx(divergence.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "draws"), [("vib", 12), ("deterministic", 1)])
+def test_probabilities_are_averaged_over_draws_of_a_random_code(variant, draws, monkeypatch):
+    trained, (x, _) = learner(variant), batch(4)
+    trained.settings = dataclasses.replace(SETTINGS, draws=12)
+    asked = []
+
+    def averaged(rows):
+        asked.append(len(rows))
+        sure = torch.tensor([0.0, 3.0, 0.0] if len(asked) == 1 else [1.0, 0.0, 0.0])  # the first draw misleads
+        return None, sure.expand(len(rows), -1)
+
+    monkeypatch.setattr(trained, "averaged", averaged)
+    assert trained.error(x, torch.zeros(4, dtype=torch.int64)) == (0.0 if draws > 1 else 100.0)
+    assert asked == [4] * draws
+
+
+def test_every_epoch_has_an_order_of_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr(compression.Learner, "step", lambda self, x, y: seen.extend(y.tolist()))
+    settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=10)
+    list(compression.train("deterministic", torch.rand(35, 16), torch.arange(35), 35, settings, 0))
+    first, second = seen[:30], seen[30:]
+    assert len(set(first)) == len(set(second)) == 30
+    assert first != second
+    assert first != sorted(first)

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+import statistics
 import warnings
 
 import numpy as np
@@ -245,6 +246,48 @@ def test_rows_of_a_sampler_may_be_in_any_order():
 
     found = MINE(steps=300, widths=(64,), learning_rate=1e-2, batch_size=256, evaluations=2)
     assert found.fit_sampler(in_order, 20_000).estimate_ == pytest.approx(truth, abs=0.1)
+
+
+def test_pairs_may_be_tested_and_scored_in_any_order():
+    """Negatives are the rows that follow: of sorted pairs these are nearly the pair itself."""
+    x = torch.randn(6000, 1, generator=torch.Generator().manual_seed(0))
+    z = x + 0.3 * torch.randn(6000, 1, generator=torch.Generator().manual_seed(1))
+    order = x[3000:, 0].argsort() + 3000
+    found = {}
+    for name, rows in (("as drawn", torch.arange(3000, 6000)), ("sorted", order)):
+        mine = MINE(epochs=15, batch_size=100, widths=(64,), learning_rate=3e-3, evaluations=1, patience=None)
+        mine.fit(x[:3000], z[:3000], x[rows], z[rows])
+        found[name] = mine.estimate_, mine.score(x[rows], z[rows])
+    assert found["as drawn"][0] > 0.8
+    assert found["sorted"] == pytest.approx(found["as drawn"], abs=0.1)
+
+
+def test_spread_mean_and_error_are_their_definitions():
+    x = torch.randn(1000, 1)
+    mine = MINE(epochs=4, batch_size=50, widths=(16,), evaluations=12, patience=None).fit(x, x + torch.randn(1000, 1))
+    last = [entry["estimate"] for entry in mine.history_[-3:]]
+    assert mine.mean_of_last_ == pytest.approx(statistics.fmean(last))
+    assert mine.spread_ == pytest.approx(statistics.stdev(last))
+    positive, negative = torch.randn(estimator.PARTS * 4, 1), torch.randn(estimator.PARTS * 4, 3)
+    mine._summarise(training.Scores(positive, negative), mine.history_)
+    parts = [
+        float(one.mean() - other.exp().mean().log())
+        for one, other in zip(positive.split(4), negative.split(4), strict=True)
+    ]
+    assert mine.estimate_ == pytest.approx(float(positive.mean() - negative.exp().mean().log()), rel=1e-5)
+    assert mine.standard_error_ == pytest.approx(statistics.stdev(parts) / math.sqrt(estimator.PARTS), rel=1e-4)
+
+
+def test_all_numbers_are_in_the_unit_asked_for():
+    x = torch.randn(400, 1)
+    z, found = x + torch.randn(400, 1), {}
+    for unit in ("nats", "bits"):
+        found[unit] = MINE(epochs=1, batch_size=20, widths=(16,), evaluations=4, unit=unit).fit(x, z)
+    for nats, bits in zip(found["nats"].history_, found["bits"].history_, strict=True):
+        for name in ("train", "estimate", "validation"):
+            assert nats[name] == pytest.approx(bits[name] * math.log(2))
+    for name in ("estimate_", "mean_of_last_", "spread_", "standard_error_", "ceiling_"):
+        assert getattr(found["nats"], name) == pytest.approx(getattr(found["bits"], name) * math.log(2))
 
 
 def test_values_far_from_zero_are_told_apart():

@@ -1,9 +1,13 @@
+import dataclasses
+import json
+
 import pytest
 
 from dim.errors import UserError
+from dim.evaluation.protocol import PROTOCOLS
 from dim.reproduction.budgets import BUDGETS
 from dim.reproduction.rows import Row, rows_of
-from dim.reproduction.runs import plan_run, read_evaluation, read_record, state, write_record
+from dim.reproduction.runs import belongs, plan_run, read_evaluation, read_record, state, write_record
 
 
 def planned(places, row, extra=(), seed=0):
@@ -71,3 +75,19 @@ def test_damaged_files_are_not_taken_for_results(places, text):
         read_record(run.folder)
     assert read_evaluation(run.folder / "evaluation.json") is None
     assert read_evaluation(run.folder / "not there") is None
+
+
+@pytest.mark.parametrize("changed", ["checkpoint_sha256", "protocol", "seeds", "source", "validation"])
+def test_results_of_something_else_are_not_a_run_s(places, changed):
+    run, record = planned(places, Row("VAE", "vae"), seed=2), {"checkpoint_sha256": "ab"}
+    protocol = json.loads(json.dumps({"name": "quick", **dataclasses.asdict(PROTOCOLS["quick"])}))
+    own = {"checkpoint_sha256": "ab", "protocol": protocol, "seeds": [2], "data": {"source": "cifar10"}}
+    assert belongs(run, own, record)
+    other = {
+        "checkpoint_sha256": {"checkpoint_sha256": "cd"},
+        "protocol": {"protocol": {**protocol, "name": "standard"}},
+        "seeds": {"seeds": [3]},
+        "source": {"data": {"source": "cifar100"}},
+        "validation": {"data": {"source": "cifar10", "validation": 5000}},
+    }[changed]
+    assert not belongs(run, {**own, **other}, record)

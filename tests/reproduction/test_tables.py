@@ -61,3 +61,10 @@ def test_a_row_of_two_tables_stands_beside_both():
     ]
     only = [r for r in tables.rows(RESULTS, "cifar10", "dim_local_infonce_occlusion") if r["layer"] == "conv"]
     assert [r["published"] for r in only] == [76.77]
+
+
+def test_table_4_s_ms_ssim_is_the_authors_variant():
+    cells = tables.columns("table4", "vae")
+    assert cells["ms_ssim"] == ("decoder", "ssim_authors", "y")
+    assert cells["ssim"] == ("decoder", "ssim", "y")
+    assert cells["mine"] == ("mine", "train_estimate", "y")

@@ -7,6 +7,8 @@ import torch
 
 from dim import cli, plots
 from dim.data import digits
+from dim.data.dataset import split_validation
+from dim.data.sources import load_dataset
 from dim.mine.experiments import bottleneck
 
 
@@ -94,3 +96,13 @@ def test_bad_input_is_one_line(tmp_path, capsys, options):
         run(tmp_path, *options)
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_held_out_images_are_in_random_order_and_texts_have_deviations():
+    data = load_dataset("digits")
+    images = bottleneck._Images(data, torch.device("cpu"))
+    _, held_out = split_validation(data.train, len(images.held_out[1]))
+    assert images.held_out[1].tolist() != held_out.labels.tolist()
+    assert sorted(images.held_out[1].tolist()) == sorted(held_out.labels.tolist())
+    assert bottleneck._text([1.0, 3.0]) == "2.00 ± 1.41"
+    assert bottleneck._text([1.0]) == "1.00"

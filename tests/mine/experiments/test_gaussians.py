@@ -72,3 +72,21 @@ def test_estimators_without_a_plot_of_consistency_and_trainings_that_diverge(tin
     monkeypatch.setattr("dim.mine.MINE.fit", diverge)
     cli.main([*command, "--estimators", "[dv]"])
     assert (tmp_path / "gaussians-samples.png").exists()
+
+
+def test_a_star_is_of_all_seeds_and_a_caret_of_more_than_can_be_certified():
+    entry = {"mean": 2.0, "std": 0.25, "seeds": 2, "right": 2, "diverged": 0}
+    assert gaussians._text(entry, 5.0) == "2.000 (0.250)*"
+    assert gaussians._text({**entry, "right": 1}, 5.0) == "2.000 (0.250) "
+    assert gaussians._text(entry, 1.9) == "2.000 (0.250)^"
+    assert gaussians._text({**entry, "seeds": 3, "diverged": 1}, 5.0) == "2.000 (0.250) , 1 diverged"
+
+
+def test_the_bias_is_what_the_estimate_is_too_high():
+    rows = [
+        {"size": 2, "rho": 0.5, "estimator": "dv", "truth": 1.0, "estimate": value, "seed": seed}
+        for seed, value in enumerate((1.2, 1.4))
+    ]
+    bias, variance = gaussians._bias(rows, [2]).axes
+    assert bias.lines[0].get_ydata() == pytest.approx([0.3])
+    assert variance.lines[0].get_ydata() == pytest.approx([0.02])

@@ -29,3 +29,22 @@ def test_what_diverges_has_no_estimate():
         silent,
     )
     assert found == {"truth": Correlated(0.99, 20).information, "status": "diverged"}
+
+
+def test_options_reach_the_estimator(monkeypatch):
+    made = {}
+
+    class Recorded:
+        estimate_, standard_error_, history_ = 0.5, 0.1, ()
+
+        def __init__(self, **options):
+            made.update(options)
+
+        def fit_sampler(self, pair, rows):
+            made["rows"] = rows
+
+    monkeypatch.setattr(measure, "MINE", Recorded)
+    training = Training(steps=3, batch_size=5, learning_rate=0.1, widths=(7,), test_pairs=11, test_negatives=13)
+    measure.estimate(Correlated(0.8, 1), "nwj", training, 17, torch.device("cpu"), silent)
+    assert made.items() >= {"bound": "nwj", "steps": 3, "batch_size": 5, "learning_rate": 0.1, "rows": 11}.items()
+    assert made.items() >= {"widths": (7,), "held_out_negatives": 13, "seed": 17, "patience": None}.items()
