@@ -84,6 +84,9 @@ def test_several_seeds_are_kept_apart_from_one(run, tmp_path):
     assert len(metrics["runs"]) == 2
     assert metrics["accuracy"] == pytest.approx(sum(r["accuracy"] for r in metrics["runs"]) / 2)
     assert metrics["accuracy_std"] >= 0
+    assert json.loads(path.read_text())["identity"]["seeds"] == [0, 1]
+    evaluate.run([str(run), "--only", "rank", "--layers", "y", "--seed", "3", "--seeds", "2", "--output", str(path)])
+    assert json.loads(path.read_text())["identity"]["seeds"] == [3, 4]
 
 
 def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path):

@@ -40,6 +40,9 @@ def test_half_the_size_is_rounded_but_for_vectors(run, tmp_path):
         assert torch.equal(loaded[name], rounded), name
     assert release.read(half)[0]["precision"] == "float16"
     assert "rounded to float16" in half.with_suffix(".md").read_text()
+    # What is looked at when it is loaded elsewhere is of the rounded weights.
+    references = [release.read_record(path)["reference"] for path in (whole, half)]
+    assert references[1] == release.reference(release.load_pretrained(half)) != references[0]
 
 
 def test_the_same_run_gives_the_same_bytes(run, tmp_path):

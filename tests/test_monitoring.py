@@ -11,7 +11,7 @@ from dim import fit
 from dim.data import ImageData
 from dim.errors import UserError
 from dim.models import Autoencoder
-from dim.monitoring import OnlineProbe, Pictures
+from dim.monitoring import OnlineProbe, Pictures, VitalSigns
 
 RUN = "digits/run"
 SMALL = "--model DeepInfoMax --model.units 32 --model.code_size 16 --model.width 32 --model.learning_rate 1e-3"
@@ -148,3 +148,13 @@ def test_a_model_is_as_it_was_once_its_pictures_are_drawn():
     assert drawn[0]["reconstructions"].shape == (4, 3, 32, 32)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_gradient_norm_is_of_all_parameters_together():
+    module, logged = torch.nn.Linear(1, 1), {}
+    module.weight.grad, module.bias.grad = torch.full((1, 1), 3.0), torch.full((1,), -4.0)
+    module.log = lambda name, value: logged.update({name: float(value)})
+    about = {"loggers": [None], "global_step": 49, "log_every_n_steps": 50, "precision_plugin": None}
+    optimiser = torch.optim.SGD(module.parameters(), 0.25)
+    VitalSigns().on_before_optimizer_step(SimpleNamespace(**about), module, optimiser)
+    assert logged == {"watch/gradient_norm": 5.0, "watch/learning_rate": 0.25}

@@ -158,3 +158,14 @@ def test_setup_under_a_trainer_does_not_download(monkeypatch):
         with pytest.raises(AttributeError):
             data.setup()  # the stand-in gives no data set
     assert allowed == [False, True]
+
+
+def test_each_loader_has_the_images_of_its_split():
+    data = ImageData("digits", batch_size=20, validation=100)
+    data.setup("fit")
+    splits = {"train": data.train_dataloader(), "validation": data.val_dataloader(), "test": data.test_dataloader()}
+    splits["all of test"] = data.predict_dataloader()
+    for name, loader in splits.items():
+        assert torch.equal(loader.split.labels, data.splits[name.removeprefix("all of ")].labels), name
+    assert not torch.equal(data.splits["validation"].labels[:100], data.splits["test"].labels[:100])
+    assert (splits["test"].drop_last, splits["all of test"].drop_last) == (True, False)

@@ -54,6 +54,9 @@ def test_gap_bounds_the_distance_from_the_minimum(digits):
     distance = there.objective - minimum.objective
     assert (distance > 0).all()
     assert (there.gap >= distance).all()
+    # Of the weights' own half square, without any rows, the bound is exact.
+    alone = minimise(problem.rows, problem.signs, 0 * costs, nearby, 1e-5, max_iterations=0)
+    torch.testing.assert_close(alone.gap, 0.5 * nearby.square().sum(1), rtol=1e-6, atol=0)
 
 
 def test_rows_left_out_do_not_count(digits):

@@ -28,6 +28,16 @@ def test_every_encoder_names_its_outputs_and_can_be_probed(name):
     assert features["y"].shape == (4, 10 * (25 if "globals" in name else 1))
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_output_trains_all_that_comes_before(name):
+    built = build_encoder(name, 10)
+    first = next(built.parameters())
+    images = torch.rand(2, 3, built.image_size, built.image_size) * 2 - 1
+    for output, value in built(images).items():
+        (slope,) = torch.autograd.grad(value.square().sum(), first, retain_graph=True)
+        assert slope.abs().sum() > 0, output
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [

@@ -29,6 +29,7 @@ def test_priors_are_those_that_were_trained_with():
     assert prior("Autoencoder", kl_weight=0.5) == "gaussian"
     assert prior("Autoencoder", kl_weight=0.0) is None
     assert prior("NoiseAsTargets", period=2) == "sphere"
+    assert prior("BiGAN") == "gaussian"
     assert prior("Supervised") is None
 
 

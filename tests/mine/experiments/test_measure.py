@@ -48,3 +48,9 @@ def test_options_reach_the_estimator(monkeypatch):
     measure.estimate(Correlated(0.8, 1), "nwj", training, 17, torch.device("cpu"), silent)
     assert made.items() >= {"bound": "nwj", "steps": 3, "batch_size": 5, "learning_rate": 0.1, "rows": 11}.items()
     assert made.items() >= {"widths": (7,), "held_out_negatives": 13, "seed": 17, "patience": None}.items()
+
+
+def test_every_seed_draws_pairs_of_its_own():
+    pair = Correlated(0.8, 1)
+    found = [measure.estimate(pair, "kraskov", TINY, seed, torch.device("cpu"), silent) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
