@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-import dim.extensions  # noqa: F401  encoders of one's own
 from dim import release
 from dim.errors import UserError
 from dim.files import replacing

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from dim.errors import UserError, behind
 from dim.version import __version__
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with status 2 and one line on standard error if it cannot be done."""
     # Lightning calls names that jsonargparse has deprecated since 4.49.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # for modules of one's own, as `python -m dim` has it
     try:
         _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:

@@ -1,14 +1,12 @@
 """Names of encoders and objectives, those of modules of one's own among them: `DIM_IMPORT=my.encoders dim fit ...`.
 
 Such a module registers what it has with `@encoder("NAME")` (dim.networks.encoders) or `@objective` (dim.objectives). It
-is imported before anything looks at the names, so that options, `--help`, evaluation and export know them; the current
-folder is searched for it, too. A program of one's own imports it before `dim.models`.
+is imported before anything looks at the names, so that options, `--help`, evaluation and export know them. Models look
+at the names, so that it cannot import `dim.models`; a program of one's own imports it before that.
 """
 
 import importlib
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dim.errors import UserError
@@ -22,15 +20,15 @@ def load(modules: str) -> None:
     """Imports modules given by their names, separated by commas.
 
     Raises:
-        UserError: there is no such module, or one within it.
+        UserError: there is no such module, or it is none, or takes a name that is taken.
     """
     for name in filter(None, (part.strip() for part in modules.split(","))):
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(f"{VARIABLE} names the module {name}, which cannot be imported: {error}") from error
+        except (ImportError, SyntaxError, TypeError) as error:
+            raise UserError(
+                f"{VARIABLE} names the module {name}, which cannot be imported (it must not import dim.models): {error}"
+            ) from error
 
 
 load(os.environ.get(VARIABLE, ""))

@@ -229,6 +229,7 @@ class Cli(LightningCLI):
         processes = self.trainer.num_devices * self.trainer.num_nodes
         batch = self.datamodule.hparams["batch_size"]
         self.model.check(batch, processes, training=True)
+        self.model.started = bool(self.options.ckpt_path)
         if processes > 1 and self.trainer.is_global_zero:
             print(f"batches of {processes * batch} images, {batch} in each of {processes} processes", flush=True)
         self.built["probe"].check(self.model.encoder)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dim import distributed
+from dim.errors import UserError
 
 OBJECTIVES: dict[str, "Objective"] = {}
 
@@ -133,7 +134,7 @@ def objective(value: Callable[..., Tensor]) -> Objective:
     """Decorator: makes a definition an objective and lists it under its name."""
     made = Objective(value)
     if made.name in OBJECTIVES:
-        raise ValueError(f"there is an objective '{made.name}' already: give it another name")
+        raise UserError(f"there is an objective '{made.name}' already: give it another name")
     OBJECTIVES[made.name] = made
     return made
 

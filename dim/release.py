@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+import dim.extensions  # noqa: F401  encoders of one's own are known from here on
 from dim.errors import UserError
 from dim.networks.encoders import Encoder, rebuild_encoder
 from dim.suggestions import nearest

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,8 @@ def difference(positive, negative):
 
 
 def dim(folder, *arguments, **environment):
-    command = [sys.executable, "-m", "dim", *arguments]
+    # The installed command, which unlike `python -m dim` does not begin with the current folder.
+    command = [str(Path(sys.executable).parent / "dim"), *arguments]
     environment = {**extensions.os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -52,14 +54,28 @@ def test_a_module_of_one_s_own_is_trained_evaluated_and_needed_for_it(tmp_path):
     evaluated = dim(tmp_path, *evaluate, DIM_IMPORT="mine_alone")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "kNN" in evaluated.stdout
+    exported = dim(tmp_path, "export", "runs/digits/own", "--output", "own.safetensors", DIM_IMPORT="mine_alone")
+    assert exported.returncode == 0, exported.stderr
+    load = [sys.executable, "-c", "import dim; print(type(dim.load_pretrained('own.safetensors')).__name__)"]
+    environment = {**extensions.os.environ, "DIM_IMPORT": "mine_alone"}
+    loaded = subprocess.run(load, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert loaded.stdout == "Tiny\n", loaded.stderr
     refused = dim(tmp_path, *evaluate)
     assert refused.returncode == 2
     assert "there is no encoder 'tiny'" in refused.stderr
     assert "DIM_IMPORT" in refused.stderr
 
 
-def test_a_module_that_is_not_there_is_one_line():
+def test_what_is_no_module_is_one_line(tmp_path, monkeypatch):
     extensions.load("")
     extensions.load(" json , math ")
     with pytest.raises(UserError, match=r"DIM_IMPORT names the module no\.such, which cannot be imported"):
         extensions.load("json,no.such")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wrong_syntax.py").write_text("def")
+    (tmp_path / "taken_name.py").write_text("from dim.objectives import dv, objective\nobjective(dv._value)\n")
+    for name, message in (("wrong_syntax", "wrong_syntax, which cannot"), ("taken_name", "objective 'dv' already")):
+        with pytest.raises(UserError, match=message):
+            extensions.load(name)
+    with pytest.raises(UserError, match="which cannot be imported"):
+        extensions.load(".relative")

@@ -1,6 +1,7 @@
 """`dim fit` and its relatives, run as a user runs them, on real digits."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dim
-from dim import fit
+from dim import checkpoints, cli, fit
 from dim.errors import UserError
 from dim.models import Model
 
@@ -386,3 +387,19 @@ def test_a_run_goes_on_with_the_optimiser_of_today(tmp_path):
     assert not checkpoint(tmp_path)["optimizer_states"][0]["param_groups"][0]["fused"]
     train(tmp_path, *MODELS["supervised"], "--ckpt_path", "last")
     assert checkpoint(tmp_path)["optimizer_states"][0]["param_groups"][0]["fused"]
+
+
+def test_a_run_starts_from_another_s_encoder_and_resumes_without_it(tmp_path):
+    train(tmp_path / "donor", *DIM, epochs=1)
+    assert checkpoints.read_checkpoint(tmp_path / "donor" / RUN)["epoch"] == 0
+    donor = dim.load_encoder(tmp_path / "donor" / RUN).state_dict()
+    begin = [*DIM, "--model.init_from", str(tmp_path / "donor" / RUN), "--model.whitening", "true"]
+    train(tmp_path / "runs", *begin, "--model.learning_rate", "1e-9", epochs=1)
+    started = dim.load_encoder(tmp_path / "runs" / RUN).state_dict()
+    for name in (name for name in donor if name.endswith("0.weight")):
+        torch.testing.assert_close(started[name], donor[name], rtol=0, atol=1e-6)
+    shutil.rmtree(tmp_path / "donor")
+    train(tmp_path / "runs", *begin, "--model.learning_rate", "1e-9", "--ckpt_path", "last", epochs=2)
+    assert checkpoints.read_checkpoint(tmp_path / "runs" / RUN)["epoch"] == 1
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *QUICK, *begin, "--runs", str(tmp_path / "other")])

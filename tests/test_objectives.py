@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dim import objectives
+from dim.errors import UserError
 from dim.objectives import OBJECTIVES
 
 N, P, K = 5, 3, 7
@@ -224,6 +225,6 @@ def test_no_name_of_an_objective_is_taken_twice():
         return positive.mean()
 
     before = OBJECTIVES["dv"]
-    with pytest.raises(ValueError, match="an objective 'dv' already"):
+    with pytest.raises(UserError, match="an objective 'dv' already"):
         objectives.objective(dv)
     assert OBJECTIVES["dv"] is before

@@ -109,16 +109,17 @@ class Model(pl.LightningModule):
         self.encoder.to(memory_format=torch.channels_last)
         self.code_size = code_size
         if whitening:
-            self._drawn_filters = self._first_convolution().weight.detach().clone()
+            self._drawn_filters = self._first_convolution().weight.detach().cpu().clone()
         self.rng = torch.Generator()
-        self._started = False
+        self.started = False
+        """Whether there are weights to go on from, so that `init_from` is not looked at (again)."""
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
         self._unchecked: list[tuple[int, Tensor]] = []
         self._planned_steps: float | None = None
         shape = self.encoder.shapes()["y"]
-        if shape[0] != code_size:
-            raise UserError(f"encoder '{encoder}' gives a y of {shape[0]} numbers, where code_size is {code_size}")
+        if shape[:1] != (code_size,):
+            raise UserError(f"encoder '{encoder}' gives a y of shape {shape}, where code_size is {code_size}")
         if not self.takes_global_map and len(shape) > 1:
             raise UserError(f"encoder '{encoder}' gives a map of global vectors, which only DeepInfoMax takes")
 
@@ -160,7 +161,7 @@ class Model(pl.LightningModule):
                 f"encoder '{self.hparams['encoder']}' takes images of {self.encoder.image_size} pixels, the data has "
                 f"{size}: choose another --model.encoder or set --data.image_size {self.encoder.image_size}"
             )
-        if stage == "fit" and self.hparams["init_from"] and not self._started:
+        if stage == "fit" and self.hparams["init_from"] and not self.started:
             self._start_from(self.hparams["init_from"])
         if stage == "fit" and self.hparams["whitening"]:
             if not isinstance(datamodule, ImageData):
@@ -174,12 +175,11 @@ class Model(pl.LightningModule):
             use_union_statistics(self, cuda=self.trainer.strategy.root_device.type == "cuda")
 
     def _start_from(self, path: str) -> None:
-        """Takes over an encoder's weights, once; those of a checkpoint that is resumed come after."""
-        self._started = True
-        if self.trainer.ckpt_path:  # resumed, perhaps where that encoder is no longer
-            return
+        """Takes over an encoder's weights, once."""
+        self.started = True
+        weights = load_encoder(path).state_dict()
         try:
-            self.encoder.load_state_dict(load_encoder(path).state_dict())
+            self.encoder.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(
                 f"init_from is {path}: its encoder is not '{self.hparams['encoder']}' with a code of {self.code_size}: "

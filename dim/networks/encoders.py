@@ -27,7 +27,7 @@ def encoder(name: str) -> Callable[[type["Encoder"]], type["Encoder"]]:
 
     def register(cls: type[Encoder]) -> type[Encoder]:
         if name in ENCODERS:
-            raise ValueError(f"there is an encoder '{name}' already: give it another name")
+            raise UserError(f"there is an encoder '{name}' already: give it another name")
         ENCODERS[name] = cls
         return cls
 

@@ -196,8 +196,8 @@ def test_a_training_starts_from_another_encoder_once(tmp_path):
     with pytest.raises(UserError, match="its encoder is not 'conv32' with a code of 8"):
         begun(Supervised(code_size=8, init_from=str(path)), tmp_path)
     resumed = Supervised(code_size=8, init_from=str(tmp_path / "gone.ckpt"))
-    attach(resumed, tmp_path).trainer.ckpt_path = "last.ckpt"
-    resumed._start_from("gone")
+    resumed.started = True
+    begun(resumed, tmp_path)
 
 
 def test_hyper_parameters_are_plain_and_complete():

@@ -91,7 +91,7 @@ def test_an_encoder_that_lacks_an_output_is_told(outputs):
 
 
 def test_no_name_is_taken_twice():
-    with pytest.raises(ValueError, match="an encoder 'conv32' already"):
+    with pytest.raises(UserError, match="an encoder 'conv32' already"):
         encoder("conv32")(Odd)
     assert ENCODERS["conv32"] is not Odd
 
