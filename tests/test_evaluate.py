@@ -89,7 +89,8 @@ def test_several_seeds_are_kept_apart_from_one(run, tmp_path):
     assert json.loads(path.read_text())["identity"]["seeds"] == [3, 4]
 
 
-def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path):
+def test_an_exported_file_is_evaluated_like_its_run(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "FOLDER", tmp_path / "released")
     evaluated(run, "--only", "knn,rank", "--layers", "y")
     page = tmp_path / "README.md"
     page.write_text(f"before\n{cards.BEGIN}\n{cards.END}\nafter\n")
