@@ -160,7 +160,7 @@ def _cell(row: dict[str, Any], column: str) -> Cell:
 
 def in_order(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Results in the order of reading: by experiment, data set and budget, the largest budget first."""
-    budgets = ("paper", "cpu", "smoke", "demo")
+    budgets = ("paper", "sitting", "cpu", "smoke", "demo")
     return sorted(
         contents,
         key=lambda content: (

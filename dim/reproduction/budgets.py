@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dim.evaluation.protocol import EVALUATIONS, PROBES, ProtocolName
 from dim.models import DeepInfoMax
 
-BudgetName = Literal["smoke", "cpu", "paper", "demo"]
+BudgetName = Literal["smoke", "cpu", "sitting", "paper", "demo"]
 Family = Literal["every model", "dot critics", "local concatenation critic"]
 
 
@@ -54,6 +54,12 @@ BUDGETS: dict[BudgetName, Budget] = {
     ),
     "cpu": Budget(
         "two epochs on two CPU cores", _CPU, Evaluating("quick", PROBES), Evaluating("standard", _EVERYTHING)
+    ),
+    "sitting": Budget(
+        "twenty epochs on two CPU cores",
+        (*_CPU, ("every model", "twenty"), ("dot critics", "sitting")),
+        Evaluating("quick", PROBES),
+        Evaluating("standard", _EVERYTHING),
     ),
     "paper": Budget("the paper's training", (), Evaluating("full", PROBES), Evaluating("full", _EVERYTHING)),
     "demo": Budget(

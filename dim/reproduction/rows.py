@@ -48,7 +48,7 @@ def _negatives() -> list[Row]:
     counts = (1, 4, 16, 63, None)
     return [
         Row(
-            f"{name} with {count or 'all'} negatives",
+            f"{name} with {count or 'all'} negative{'' if count == 1 else 's'}",
             f"dim_local_{objective}",
             options=("--model.negatives", str(count)) if count else (),
             suffix=f"negatives{count}" if count else "",

@@ -53,12 +53,16 @@ def test_probes_stand_beside_each_other_where_both_exist():
 
 def test_grids_become_lines_and_maps():
     def row(value, **place):
-        return {**VAE, "place": place, "ours": {layer: {"mean": value, "std": None} for layer in ("conv", "fc", "y")}}
+        deviation = 2.0 if place.get("objective") == "JSD" else None
+        ours = {layer: {"mean": value, "std": deviation} for layer in ("conv", "fc", "y")}
+        return {**VAE, "place": place, "ours": ours}
 
     rows = [row(40.0 + n, objective=name, negatives=n) for name in ("DV", "JSD") for n in (16, 1)]
     axis = charts.negatives(content(*rows, experiment="negatives")).axes[0]
     assert [list(line.lines[0].get_xdata()) for line in axis.containers] == [[1, 16], [1, 16]]
     assert [list(line.lines[0].get_ydata()) for line in axis.containers] == [[41, 56], [41, 56]]
+    bars = [[segment[:, 1].tolist() for segment in line.lines[2][0].get_segments()] for line in axis.containers]
+    assert bars == [[[41, 41], [56, 56]], [[39, 43], [54, 58]]]
     rows = [row(10 * alpha + beta, alpha=alpha, beta=beta, gamma=0.1) for alpha in (0, 1) for beta in (0, 2)]
     (axis,) = charts.weights(content(*rows, experiment="weights")).axes
     assert axis.images[0].get_array().tolist() == [[0, 2], [10, 12]]

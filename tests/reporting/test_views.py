@@ -42,10 +42,11 @@ def test_cells_hold_ours_the_paper_s_and_the_difference_with_its_shade():
 
 def test_the_cost_is_the_finished_seeds_mean():
     seeds = [
-        {"cells": {"y": {}}, "note": "", "provenance": {"training_seconds": s, "config": {}}} for s in (60.0, 120.0)
+        {"cells": {"y": {}}, "note": "", "provenance": {"training_seconds": s, "config": {}}}
+        for s in (60.0, 90.0, 300.0)
     ]
     content = {**CONTENT, "rows": [{**CONTENT["rows"][0], "seeds": [*seeds, *CONTENT["rows"][0]["seeds"]]}]}
-    assert view(content).rows[0].cost == ("2", "1.5", "2")
+    assert view(content).rows[0].cost == ("2", "2.5", "3")
 
 
 def test_a_table_says_how_its_rows_were_trained():

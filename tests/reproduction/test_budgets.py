@@ -25,6 +25,7 @@ def test_configs_of_a_budget_follow_from_the_row_s_critics(config, cpu):
     content = read_config(CONFIGS / f"cifar10/{config}.yaml")
     assert budget_configs(BUDGETS["cpu"], content) == cpu
     assert budget_configs(BUDGETS["smoke"], content) == [*cpu, "smoke"]
+    assert budget_configs(BUDGETS["sitting"], content) == [*cpu, "twenty", *(["sitting"] if "cpu_dim" in cpu else [])]
     assert budget_configs(BUDGETS["demo"], content) == ["demo", *cpu[1:]]
     assert budget_configs(BUDGETS["paper"], content) == []
 

@@ -32,6 +32,18 @@ def test_data_that_the_paper_leaves_out_have_the_rows_with_a_config():
         rows_of("table1", "mnist", CONFIGS)
 
 
+def test_points_of_the_grids_are_what_is_trained():
+    for experiment, rows in ((name, rows_of(name, "cifar10", CONFIGS)) for name in ("negatives", "weights")):
+        assert len({row.name for row in rows}) == len({row.label for row in rows}) == len(rows)
+        for row in rows:
+            options = parse_options(row.options).get("model", {}).get("init_args", {})
+            place = {key: value for key, value in row.place.items() if key != "objective"}
+            assert options == ({} if row.place.get("negatives") == 63 * 64 else place), (experiment, row.label)
+            if experiment == "negatives":
+                assert row.config == f"dim_local_{row.place['objective'].lower()}"
+    assert len(rows_of("weights", "cifar10", CONFIGS)) == 3 * 8  # without a term for information there is no row
+
+
 ROWS = """
 rows:
   - label: as it is

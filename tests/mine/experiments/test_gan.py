@@ -2,8 +2,10 @@ import csv
 import json
 
 import pytest
+import torch
 
 from dim import cli
+from dim.mine import mixtures
 from dim.mine.experiments import gan
 
 
@@ -52,6 +54,33 @@ def test_means_and_deviations_over_seeds():
     rows = [{"variant": "gan", "modes": modes} for modes in (10, 14)] + [{"variant": "gan+mine", "modes": 25}]
     assert gan.summary(rows, "gan", "modes") == "12 ± 2.83"
     assert gan.summary(rows, "gan+mine", "modes") == "25"
+
+
+def test_what_is_measured_is_the_generator_s_samples(tmp_path, monkeypatch):
+    """Players that sample the data themselves cover as the data do; at the end, and on the way there."""
+
+    class Perfect:
+        def sample(self, number, seed):
+            return goal.sample(number, torch.Generator().manual_seed(seed))
+
+    def pretend(_goal, settings, mine, seed, device, every, watch):
+        for iteration in range(every, settings.iterations + 1, every):
+            watch(iteration, Perfect(), float(iteration))
+        return Perfect()
+
+    goal = mixtures.target("grid")
+    monkeypatch.setattr(gan, "train", pretend)
+    for picture in ("_three", "_all"):
+        monkeypatch.setattr(gan, picture, lambda path, *_: path)
+    cli.main(["mine", "gan", "--iterations", "100", "--seeds", "1", "--output", str(tmp_path)])
+    expected = mixtures.coverage(goal.sample(10_000, torch.Generator().manual_seed(10**6)), goal)
+    for cell in json.loads((tmp_path / "gan-grid.json").read_text())["cells"]:
+        result = cell["result"]
+        assert {name: result[name] for name in expected} == pytest.approx(expected)
+        assert [point["iteration"] for point in result["history"]] == list(range(10, 101, 10))
+        assert result["history"][0] == pytest.approx({"iteration": 10, "information": 10.0, **expected})
+        assert result["information"] == 100.0
+        assert len(result["samples"]) == 2500
 
 
 @pytest.mark.parametrize("options", [["--seeds", "0"], ["--beta", "0"], ["--data", "ring"], ["--beta", "nan"]])
