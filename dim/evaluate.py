@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dim import checkpoints, cpu, release
-from dim.data.sources import ROOT, Dataset, Source, held_out, load_for_encoder, split_validation
+from dim.data.sources import FIXED, ROOT, Dataset, held_out, load_for_encoder, split_validation
 from dim.devices import choose_device
 from dim.errors import UserError, at_least
 from dim.evaluation.protocol import (
@@ -37,14 +37,14 @@ class EvaluationData:
 
     Attributes:
         root: folder with the data.
-        source: cifar10, cifar100, digits or folder.
+        source: cifar10, cifar100, digits, folder, or the name of a data set of your own.
         download: fetch CIFAR if it is not in root.
         validation: judge on so many training images that no probe sees, the same ones as in training, instead of on
             test images: to choose by. 0 is the test images.
     """
 
     root: str | None = None
-    source: Source | None = None
+    source: str | None = None
     download: bool = False
     validation: int = 0
 
@@ -151,10 +151,10 @@ def evaluate(
     return results_file.content
 
 
-def _is_own(content: dict[str, Any], source: Source, dataset: Dataset) -> bool:
+def _is_own(content: dict[str, Any], source: str, dataset: Dataset) -> bool:
     """Whether these are the images that the encoder was trained on."""
     # Older checkpoints and exported files say their source alone, which tells of no folder what is in it.
-    unsaid = None if source == "folder" else dataset.fingerprint
+    unsaid = dataset.fingerprint if source in FIXED else None
     trained_on = content.get("datamodule_hyper_parameters", {}).get("source")
     return content.get("data_fingerprint", unsaid) == dataset.fingerprint and source == trained_on
 

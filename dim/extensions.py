@@ -1,8 +1,9 @@
 """Names of encoders and objectives, those of modules of one's own among them: `DIM_IMPORT=my.encoders dim fit ...`.
 
-Such a module registers what it has with `@encoder("NAME")` (dim.networks.encoders) or `@objective` (dim.objectives). It
-is imported before anything looks at the names, so that options, `--help`, evaluation and export know them. Models look
-at the names, so that it cannot import `dim.models`; a program of one's own imports it before that.
+Such a module registers what it has with `@encoder("NAME")` (dim.networks.encoders), `@objective` (dim.objectives) or
+`@source("NAME")` (dim.data.sources). It is imported before anything looks at the names, so that options, `--help`,
+evaluation and export know them. Models look at the names, so that it cannot import `dim.models`; a program of one's own
+imports it before that.
 """
 
 import importlib

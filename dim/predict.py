@@ -11,7 +11,7 @@ from safetensors.torch import save
 from dim import cpu
 from dim.checkpoints import load_encoder
 from dim.data import folder
-from dim.data.sources import ROOT, Source, load_for_encoder
+from dim.data.sources import ROOT, load_for_encoder, names
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.evaluation.features import encode
@@ -20,7 +20,6 @@ from dim.parsing import parse
 from dim.progress import bars
 
 FORMATS = (".npz", ".safetensors")
-DATA_SETS: tuple[Source, ...] = ("cifar10", "cifar100", "digits")
 
 
 def predict(
@@ -43,7 +42,8 @@ def predict(
 
     Args:
         checkpoint: a run's folder, a checkpoint file, or a released encoder by its name or its NAME.safetensors.
-        images: the folder (./NAME for one that is called like a data set), or cifar10, cifar100 or digits.
+        images: the folder (./NAME for one that is called like a data set), or cifar10, cifar100, digits or
+            a data set of your own.
         output: the file to write, .npz or .safetensors.
         layers: encoder outputs to write, separated by commas; by default all that the encoder is probed on.
         root: folder that holds the data set; by default data.
@@ -60,11 +60,12 @@ def predict(
     encoder, place = load_encoder(checkpoint), choose_device(device)
     wanted = layers.split(",") if layers else encoder.layers
     labels, files = {}, None
-    if images in DATA_SETS:
+    data_sets = [name for name in names() if name != "folder"]
+    if images in data_sets:
         dataset = load_for_encoder(images, root or ROOT, download, encoder.image_size)
         pixels, labels["labels"] = getattr(dataset, split or "test")
     elif root or split or download:
-        raise UserError(f"{images} is a folder: root, split and download are for {', '.join(DATA_SETS)}")
+        raise UserError(f"{images} is a folder: root, split and download are for {', '.join(data_sets)}")
     else:
         pixels, files = folder.flat(Path(images), encoder.image_size)
     with bars() as progress:

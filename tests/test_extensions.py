@@ -1,4 +1,4 @@
-"""Encoders and objectives that are not the package's own."""
+"""Encoders, objectives and data sets that are not the package's own."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from dim.errors import UserError
 
 MODULE = """
 from torch import nn
+from dim.data.sources import Dataset, Split, load_dataset, source
 from dim.networks.encoders import Encoder, encoder
 from dim.objectives import objective
 
@@ -30,6 +31,12 @@ class Tiny(Encoder):
 @objective
 def difference(positive, negative):
     return positive.tanh().mean() - negative.tanh().mean()
+
+@source("parity")
+def parity(root):
+    digits = load_dataset("digits")
+    train, test = (Split(images, labels % 2) for images, labels in (digits.train, digits.test))
+    return Dataset("parity", train, test, ("even", "odd"))
 """
 
 
@@ -43,18 +50,18 @@ def dim(folder, *arguments, **environment):
 def test_a_module_of_one_s_own_is_trained_evaluated_and_needed_for_it(tmp_path):
     (tmp_path / "mine_alone.py").write_text(MODULE)
     (tmp_path / "own.yaml").write_text(
-        "data: {class_path: dim.data.ImageData, init_args: {source: digits}}\nname: own\n"
+        "data: {class_path: dim.data.ImageData, init_args: {source: parity}}\nname: own\n"
     )
     names = ["--model.encoder", "tiny", "--model.local_objective", "difference"]
     quick = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_steps", "2"]
     fit = ["fit", "--config", "own.yaml", "--model", "DeepInfoMax", *names, *quick]
     trained = dim(tmp_path, *fit, DIM_IMPORT="mine_alone")
     assert trained.returncode == 0, trained.stderr
-    evaluate = ["evaluate", "runs/digits/own", "--only", "knn"]
+    evaluate = ["evaluate", "runs/parity/own", "--only", "knn"]
     evaluated = dim(tmp_path, *evaluate, DIM_IMPORT="mine_alone")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "kNN" in evaluated.stdout
-    exported = dim(tmp_path, "export", "runs/digits/own", "--output", "own.safetensors", DIM_IMPORT="mine_alone")
+    exported = dim(tmp_path, "export", "runs/parity/own", "--output", "own.safetensors", DIM_IMPORT="mine_alone")
     assert exported.returncode == 0, exported.stderr
     load = [sys.executable, "-c", "import dim; print(type(dim.load_pretrained('own.safetensors')).__name__)"]
     environment = {**extensions.os.environ, "DIM_IMPORT": "mine_alone"}

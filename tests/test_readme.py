@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -13,6 +14,7 @@ from PIL import Image
 from releases import a_release
 
 from dim import cli, fit, release, reproduce
+from dim.data import sources
 from dim.networks.encoders import LAYERS
 from dim.reproduction.rows import rows_of
 
@@ -114,8 +116,14 @@ def test_python_of_pages_runs(page, tmp_path, monkeypatch):
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
     cli.main(["predict", "runs/digits/dim_local_infonce", str(tmp_path)])
     names = {"images": torch.rand(8, 3, 32, 32) * 2 - 1}
+    monkeypatch.setattr(sources, "_OWN", {})
     for block in blocks:
         exec(block.replace("runs/cifar10", "runs/digits"), names)
+    for name in sources.names()[4:]:  # data sets that the page adds
+        for part in ("train", "test"):
+            np.savez(tmp_path / part, images=np.zeros((4, 3, 8, 8), np.uint8), labels=np.arange(4) % 2)
+        assert len(sources.load_dataset(name, tmp_path).train.labels) == 4
+    assert (len(sources.names()) > 4) == (page == "own-data")
 
 
 def test_no_page_s_python_is_forgotten():

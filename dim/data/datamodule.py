@@ -7,7 +7,7 @@ import torch
 
 from dim.data.loader import DeviceLoader
 from dim.data.resume import position, settle
-from dim.data.sources import ROOT, Dataset, Source, Split, load_dataset, split_validation
+from dim.data.sources import ROOT, Dataset, Split, check, load_dataset, split_validation
 from dim.errors import UserError, at_least
 
 
@@ -15,7 +15,8 @@ class ImageData(pl.LightningDataModule):
     """Images held on the device as uint8, drawn in batches by `DeviceLoader`s.
 
     Args:
-        source: `cifar10`, `cifar100`, `digits`, or `folder` for your own train/<class>/ and test/<class>/.
+        source: `cifar10`, `cifar100`, `digits`, `folder` for your own train/<class>/ and test/<class>/, or the name of
+            a data set that a module of yours has (`dim.data.sources.source`).
         root: folder with the data.
         batch_size: images a batch in EACH process: two processes of 32 train like one of 64.
         validation: images held out of the training split for validation, the same ones for every seed.
@@ -26,7 +27,7 @@ class ImageData(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: Source = "cifar10",
+        source: str = "cifar10",
         root: str = ROOT,
         batch_size: int = 64,
         validation: int = 0,
@@ -35,6 +36,7 @@ class ImageData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check(source)
         at_least(1, batch_size=batch_size)
         at_least(0, validation=validation)
         root = str(root)  # checkpoints hold plain types only

@@ -2,7 +2,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from dim.data.sources import load_dataset
+from dim.data import ImageData, sources
+from dim.data.sources import Dataset, Split, load_dataset, load_for_encoder
 from dim.errors import UserError
 
 
@@ -46,5 +47,64 @@ def test_impossible_image_sizes(size):
 
 
 def test_unknown_source():
-    with pytest.raises(UserError, match="unknown source 'mnist'"):
-        load_dataset("mnist")  # type: ignore[arg-type]
+    with pytest.raises(
+        UserError, match="no data set 'mnist': choose one of cifar10, cifar100, digits, folder, or let DIM_IMPORT"
+    ):
+        load_dataset("mnist")
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Registers a data set called `own` for one test."""
+    monkeypatch.setattr(sources, "_OWN", {})
+
+    def register(**changed):
+        parts = {"train": Split(images(6), torch.arange(6) % 2), "test": Split(images(4), torch.arange(4) % 2)}
+        sources.source("own")(lambda root: Dataset(str(root), **parts | changed, classes=("a", "b")))
+
+    return register
+
+
+def images(count, side=8):
+    return torch.arange(count * 3 * side * side).reshape(count, 3, side, side).to(torch.uint8)
+
+
+def test_a_data_set_of_one_s_own_is_read_with_its_root_and_resized(own, tmp_path):
+    own()
+    dataset = load_dataset("own", tmp_path)
+    assert (dataset.name, dataset.classes) == ("own", ("a", "b"))
+    assert torch.equal(dataset.train.images, images(6))
+    assert load_dataset("own", image_size=16).test.images.shape == (4, 3, 16, 16)
+    assert load_for_encoder("own", tmp_path, False, 32).train.images.shape == (6, 3, 32, 32)
+    data = ImageData("own", batch_size=2, validation=2)
+    data.setup()
+    assert (len(data.splits["train"].labels), data.num_classes, data.image_size) == (4, 2, 8)
+    for name in ("own", "digits"):
+        with pytest.raises(UserError, match=f"there is a data set '{name}' already"):
+            sources.source(name)(load_dataset)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"train": Split(images(6).float(), torch.arange(6) % 2)},
+            r"train images .* found torch\.float32 \(6, 3, 8, 8\)",
+        ),
+        ({"test": Split(images(4)[..., :4], torch.arange(4) % 2)}, r"test images .* found torch\.uint8 \(4, 3, 8, 4\)"),
+        ({"test": Split(images(0), torch.arange(0))}, r"test images .* \(0, 3, 8, 8\)"),
+        ({"train": Split(images(6), torch.arange(5) % 2)}, r"train labels .* must be int64 \(6,\)"),
+        ({"train": Split(images(6), torch.arange(6))}, "train labels of the data set 'own' must be from 0 to 1"),
+        ({"test": Split(images(4, side=16), torch.arange(4) % 2)}, "8 and 16 pixels: give image_size"),
+    ],
+)
+def test_what_the_package_cannot_take_is_one_line(own, changed, message):
+    own(**changed)
+    with pytest.raises(UserError, match=message):
+        load_dataset("own")
+
+
+def test_what_is_no_data_set_is_one_line(own):
+    sources.source("own")(lambda root: [root])
+    with pytest.raises(UserError, match="'own' is a list: its function must return a Dataset"):
+        load_dataset("own")
