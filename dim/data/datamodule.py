@@ -1,5 +1,6 @@
 """The data sets as Lightning sees them."""
 
+import dataclasses
 from typing import Any
 
 import pytorch_lightning as pl
@@ -76,7 +77,10 @@ class ImageData(pl.LightningDataModule):
 
     def _load(self, download: bool) -> Dataset:
         options = self.hparams
-        return load_dataset(options["source"], options["root"], download, options["image_size"])
+        dataset = load_dataset(options["source"], options["root"], download, options["image_size"])
+        # As loaders take them, so that they lie in memory once.
+        train, test = dataset.train.channels_last(), dataset.test.channels_last()
+        return dataclasses.replace(dataset, train=train, test=test)
 
     def train_dataloader(self) -> DeviceLoader:
         trainer = self.trainer

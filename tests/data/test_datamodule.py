@@ -100,6 +100,14 @@ def test_data_are_loaded_once(tmp_path, monkeypatch):
     assert len(calls) == 1
 
 
+def test_images_lie_in_memory_once():
+    data = ImageData("digits", batch_size=8)
+    data.setup()
+    for part, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        assert loader.split.images.data_ptr() == getattr(data.dataset, part).images.data_ptr()
+        assert loader.split.images.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_no_validation_split(tmp_path):
     data, model = digits(), Recorder()
     run = trainer(tmp_path, max_epochs=1, enable_checkpointing=False)

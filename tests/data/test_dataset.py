@@ -70,6 +70,7 @@ def test_fingerprint_tells_any_change():
     train, test = numbered([5, 5]), numbered([2, 2])
     reference = dataset(train, test).fingerprint
     assert dataset(Split(*(part.clone() for part in train)), test).fingerprint == reference
+    assert dataset(train.channels_last(), test.channels_last()).fingerprint == reference
     pixel = train.images.clone()
     pixel[3, 1, 1, 1] += 1
     label = train.labels.clone()
