@@ -1,7 +1,9 @@
 """`dim fit`, `validate` and `test`: LightningCLI with a folder for each run."""
 
+import contextlib
 import importlib
 import inspect
+import io
 import logging
 import re
 import sys
@@ -280,6 +282,16 @@ ABOUT = {
     "test": "Losses of a run on test images: `dim test --config RUN/config.yaml --ckpt_path last`.",
 }
 MORE = "Options of a model and of the data have pages of their own: --model.help DeepInfoMax and --data.help."
+
+
+def check(arguments: list[str]) -> None:
+    """Raises the UserError of `dim fit ARGUMENTS` with an option that does not exist or cannot be what is said."""
+    command_line = sys.argv
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            run("fit", [*arguments, "--print_config"])
+    finally:
+        sys.argv = command_line
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dim import fit
 from dim.errors import UserError, at_least
 from dim.parsing import parse
 from dim.reproduction import estimates, recipes, results, tables
@@ -82,6 +83,7 @@ def reproduce(
     for name in (data or ",".join(data_of(experiment))).split(","):
         tasks.append(Task(experiment, name, budget or default_budget(name), places, seeds, tuple(extra)))
     chosen = [run for task in tasks for run in task.chosen(rows)]
+    check_options(chosen)
     if dry_run:
         show_plan(chosen)
         return 0
@@ -104,6 +106,19 @@ def reproduce(
     for task in tasks:
         task.report(output)
     return conclude(outcomes, stopped, len(chosen))
+
+
+def check_options(runs: Sequence[Run]) -> None:
+    """Refuses options that `dim fit` would refuse in the middle of the night.
+
+    Raises:
+        UserError: a row's own options, or those behind --, are none of its model's.
+    """
+    for run in {run.row.name: run for run in runs if state(run).stage != "done"}.values():
+        try:
+            fit.check(run.fit_arguments()[1:])
+        except UserError as error:
+            raise UserError(f"{run.row.label}: {error}; --rows chooses rows that take the same options") from error
 
 
 def check_gpus(devices: Sequence[str], found: int) -> None:

@@ -247,6 +247,12 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--data", "mnist"], "no row of table1 has a config for mnist"),
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),
+        (
+            ["--", "--trainer.max_epoch", "1"],
+            "Fully supervised: dim fit has no option .* did you mean 'trainer.max_epochs'",
+        ),
+        (["--dry-run", "--", "--model.units", "64"], "Fully supervised: .* no option 'units'.*; --rows chooses rows"),
+        (["--rows", "DIM(L)*", "--", "--model.units", "many"], r"DIM\(L\) \(DV\): model.units is many"),
         (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
