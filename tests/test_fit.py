@@ -13,8 +13,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dim
-from dim import checkpoints, cli, fit
+from dim import checkpoints, cli, fit, release
 from dim.errors import UserError
+from dim.export import export
+from dim.files import sha256
 from dim.models import Model
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_model_summary", "false"]
@@ -398,8 +400,12 @@ def test_a_run_starts_from_another_s_encoder_and_resumes_without_it(tmp_path):
     started = dim.load_encoder(tmp_path / "runs" / RUN).state_dict()
     for name in (name for name in donor if name.endswith("0.weight")):
         torch.testing.assert_close(started[name], donor[name], rtol=0, atol=1e-6)
+    file = sha256(tmp_path / "donor" / RUN / "checkpoints/last.ckpt")
     shutil.rmtree(tmp_path / "donor")
     train(tmp_path / "runs", *begin, "--model.learning_rate", "1e-9", "--ckpt_path", "last", epochs=2)
-    assert checkpoints.read_checkpoint(tmp_path / "runs" / RUN)["epoch"] == 1
+    resumed = checkpoints.read_checkpoint(tmp_path / "runs" / RUN)
+    assert (resumed["epoch"], resumed["run"]["started_from"]) == (1, file)
+    exported = export(str(tmp_path / "runs" / RUN), output=tmp_path / "exported.safetensors")
+    assert release.read_record(exported)["metadata"]["started_from"] == file
     with pytest.raises(SystemExit):
         cli.main(["fit", *QUICK, *begin, "--runs", str(tmp_path / "other")])

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from dim import distributed
 from dim.adversarial import Prior, sample_prior
-from dim.checkpoints import load_encoder
+from dim.checkpoints import find_checkpoint, load_encoder
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
 from dim.devices import seed_default, to_device, waits
 from dim.errors import UserError, at_least, one_of, positive
 from dim.extensions import EncoderName
-from dim.files import write_json
+from dim.files import sha256, write_json
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import build_encoder
 from dim.networks.whitening import whiten
@@ -113,6 +113,8 @@ class Model(pl.LightningModule):
         self.rng = torch.Generator()
         self.started = False
         """Whether there are weights to go on from, so that `init_from` is not looked at (again)."""
+        self.started_from: str | None = None
+        """SHA-256 of the file that `init_from` was; checkpoints hold it."""
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
         self._unchecked: list[tuple[int, Tensor]] = []
@@ -177,7 +179,7 @@ class Model(pl.LightningModule):
     def _start_from(self, path: str) -> None:
         """Takes over an encoder's weights, once."""
         self.started = True
-        weights = load_encoder(path).state_dict()
+        weights, self.started_from = load_encoder(path).state_dict(), sha256(find_checkpoint(path))
         try:
             self.encoder.load_state_dict(weights)
         except RuntimeError as error:

@@ -247,8 +247,9 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
         limits.append(f"It was trained for {epochs} epochs, the paper's encoders for {PAPER_EPOCHS}.")
     options = config.get("model", {}).get("init_args", {})
     if options.get("init_from"):
-        start = options["init_from"]
-        limits.append(f"It started from the weights of {start} as they were then: what those have seen, it has, too.")
+        start, known = options["init_from"], facts.get("started_from")
+        which = f"SHA-256 `{known}`" if known else "as they were then"
+        limits.append(f"It started from the weights of {start} ({which}): what those have seen, it has, too.")
     if options.get("views"):
         limits.append(
             "It learnt from augmented views, which is not the paper's method: published numbers are of another."

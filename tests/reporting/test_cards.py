@@ -82,7 +82,10 @@ def test_a_card_says_if_the_method_was_not_the_paper_s(file):
     file.with_suffix(".json").write_text(json.dumps(record))
     assert "batch norm over 16 images at a time, which is not the paper's method" in cards.card(file)
     assert "trained for 10 epochs" in cards.card(file)
-    assert "started from the weights of dim_local_jsd_cifar10" in cards.card(file)
+    assert "started from the weights of dim_local_jsd_cifar10 (as they were then)" in cards.card(file)
+    record["metadata"]["started_from"] = "0123abc"
+    file.with_suffix(".json").write_text(json.dumps(record))
+    assert "started from the weights of dim_local_jsd_cifar10 (SHA-256 `0123abc`)" in cards.card(file)
 
 
 def test_numbers_come_with_protocol_and_published_ones(file):
