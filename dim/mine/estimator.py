@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from dim.errors import UserError, at_least, positive
@@ -35,9 +36,9 @@ class DivergenceError(UserError):
     """An estimate that is not finite."""
 
 
-@dataclasses.dataclass(eq=False)
-class MINE:
-    """Mutual information I(X; Z) by training a critic; `fit(x, z)` then `estimate_`.
+@dataclasses.dataclass(eq=False, repr=False)
+class MINE(BaseEstimator):
+    """Mutual information I(X; Z) by training a critic; `fit(x, z)` then `estimate_`, as scikit-learn's estimators.
 
     The estimate comes from pairs that were held out of training, and of the choice when to stop. For nwj (kl), js,
     tuba, interpolated and infonce it is a lower bound in expectation. DV is a bound of the whole population only: the

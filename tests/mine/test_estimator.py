@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from dim.errors import UserError
 from dim.mine import MINE, estimator, training
@@ -141,6 +142,16 @@ def test_bad_input_is_one_line(x, z, message):
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         MINE(**options).fit(np.random.rand(100, 1), np.random.rand(100, 1))
+
+
+def test_scikit_learn_can_copy_it():
+    mine = MINE(bound="jsd", widths=(8,), steps=3, device="cpu", progress=False)
+    fitted = clone(mine).fit(torch.randn(60, 1), torch.randn(60, 1))
+    again = clone(fitted)
+    assert again.get_params() == mine.get_params() == dataclasses.asdict(mine)
+    assert not hasattr(again, "estimate_")
+    assert "bound='jsd'" in repr(again)
+    assert again.set_params(seed=3).seed == 3
 
 
 def test_what_needs_a_training_says_so_and_pairs_must_be_alike():
