@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,17 @@ def test_parts_compile_to_whole_graphs_that_change_nothing(name, batch):
 
 
 def test_ghost_batches_have_a_graph_of_their_own(batch):
-    model, graphs = DeepInfoMax(units=16, ghost_batch=4), []
+    plain, graphs = DeepInfoMax(units=16, gamma=0.0, ghost_batch=4), []
+    model = copy.deepcopy(plain)
     compile_parts(model, lambda graph, inputs: graphs.append(graph) or graph.forward)
-    for _ in range(2):
-        model.losses(batch)
-    assert len(graphs) == 4  # the encoder for 8 and for 4 images, queries, keys
+    for step in range(2):
+        losses = []
+        for each in (plain, model):
+            each.reseed(0, step)
+            losses.append(each.losses(batch).losses)
+        torch.testing.assert_close(losses[1], losses[0])
+    torch.testing.assert_close(dict(model.encoder.state_dict()), dict(plain.encoder.state_dict()))
+    assert len(graphs) == 4  # the encoder with statistics of 8 and of 4 images, queries, keys
 
 
 def test_a_break_in_a_graph_is_an_error(batch):

@@ -1,5 +1,8 @@
-"""Batch statistics over the batches of all processes, on any backend."""
+"""Batch statistics over the batches of all processes, on any backend, and over groups of a batch."""
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -96,3 +99,29 @@ def use_union_statistics(module: nn.Module, cuda: bool) -> nn.Module:
         else:
             use_union_statistics(child, cuda)
     return module
+
+
+@contextlib.contextmanager
+def in_groups(module: nn.Module, size: int, vectors: bool) -> Iterator[None]:
+    """For a while, every batch norm inside `module` takes its statistics from `size` rows in a row (of each process).
+
+    Ghost batches (Hoffer et al. 2017): the same as a pass for each group, but with products of the whole batch. The
+    running statistics count each group.
+
+    Args:
+        vectors: whether those of vectors (N, D) do so, too, or see the whole batch.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+    def grouped(norm: _BatchNorm, input: Tensor) -> Tensor:
+        if input.ndim == 2 and not vectors:
+            return type(norm).forward(norm, input)
+        return torch.cat([type(norm).forward(norm, rows) for rows in input.split(size)])
+
+    for norm in norms:
+        norm.forward = functools.partial(grouped, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward

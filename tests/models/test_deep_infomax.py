@@ -265,6 +265,20 @@ def test_codes_of_ghost_batches_come_from_groups_of_images(batch, occlusion, mon
     assert not torch.allclose(outputs["y"], model.encoder(seen)["y"], atol=1e-3)
 
 
+def test_ghost_batches_of_maps_leave_vectors_their_batch(batch, monkeypatch):
+    model = DeepInfoMax(gamma=0.0, ghost_batch=8, ghost_layers="maps", **SMALL)
+    drawn, random = [], model.random
+    monkeypatch.setattr(model, "random", lambda *args: drawn.append(random(*args)) or drawn[-1])
+    model.reseed(0, 0)
+    (outputs,) = model._seen(batch.images)
+    order = drawn[-1].argsort()
+    maps = torch.cat([model.encoder(batch.images[rows])["conv"] for rows in order.split(8)])
+    expected = model.encoder.y(model.encoder.fc(maps.flatten(1)))
+    torch.testing.assert_close(outputs["y"][order], expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match="ghost_layers is 'convs': choose from all, maps"):
+        DeepInfoMax(ghost_layers="convs", **SMALL)
+
+
 def test_ghost_batches_are_for_training_alone(batch, monkeypatch):
     model = DeepInfoMax(gamma=0.0, ghost_batch=8, **SMALL).eval()
     with monkeypatch.context() as patch:
