@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dim import distributed, models
 from dim.data.loader import Batch
-from dim.networks.batchnorm import use_union_statistics
+from dim.networks.batchnorm import in_groups, use_union_statistics
 from dim.objectives import OBJECTIVES
 
 IMAGES = 64
@@ -116,6 +116,32 @@ def test_two_processes_are_one_with_the_union_batch(results, index):
             assert close(own[name], gradient, rounding), (case, name)
         for name, buffer in buffers.items():
             assert close(statistics[name], buffer), (case, name)
+
+
+def grouped_pass():
+    """A network on a rank's rows, whose batch norms see groups of 8 rows of all processes."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4), nn.BatchNorm1d(4)).double()
+    inputs = torch.randn(16, 5, dtype=torch.float64)  # 4 rows of rank 0, 4 of rank 1, and once more
+    size = distributed.size()
+    rows = torch.arange(16).view(2, size, -1)[:, distributed.rank()].flatten()
+    if size > 1:
+        use_union_statistics(net, cuda=False)
+    with in_groups(net, 8 // size, vectors=True):
+        outputs = net(inputs[rows])
+    outputs.sin().sum().backward()
+    return rows, outputs.detach(), [parameter.grad for parameter in net.parameters()], dict(net.named_buffers())
+
+
+def test_groups_are_of_all_processes_together(tmp_path):
+    _, outputs, gradients, buffers = grouped_pass()
+    ranks = run_in_processes(grouped_pass, tmp_path)
+    for rows, own, _, its in ranks:
+        assert len(rows) == 8
+        torch.testing.assert_close(own, outputs[rows])
+        torch.testing.assert_close(its, buffers)
+    for whole, *parts in zip(gradients, *(gradient for _, _, gradient, _ in ranks), strict=True):
+        torch.testing.assert_close(sum(parts), whole)
 
 
 def collectives():

@@ -103,7 +103,7 @@ def use_union_statistics(module: nn.Module, cuda: bool) -> nn.Module:
 
 @contextlib.contextmanager
 def in_groups(module: nn.Module, size: int, vectors: bool) -> Iterator[None]:
-    """For a while, every batch norm inside `module` takes its statistics from `size` rows in a row (of each process).
+    """For a while, every batch norm inside `module` takes its statistics from `size` rows at a time (of each process).
 
     Ghost batches (Hoffer et al. 2017): the same as a pass for each group, but with products of the whole batch. The
     running statistics count each group.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dim.networks.batchnorm import UnionBatchNorm, use_union_statistics
+from dim.networks.batchnorm import UnionBatchNorm, in_groups, use_union_statistics
 
 
 @pytest.mark.parametrize("shape", [(16, 5), (4, 5, 3, 3)])
@@ -41,3 +41,31 @@ def test_replacing_keeps_parameters_and_names():
     assert isinstance(module[1][0], UnionBatchNorm)
     assert {name: id(parameter) for name, parameter in module.named_parameters()} == before
     assert set(module.state_dict()) == keys
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_groups_are_passes_of_their_own(vectors):
+    """Outputs, gradients and running statistics; those of vectors only if asked for, and the module as before after."""
+
+    def net():
+        torch.manual_seed(0)
+        maps = nn.Sequential(nn.Conv2d(3, 4, 2, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        return maps.double(), nn.Sequential(nn.Linear(16, 5), nn.BatchNorm1d(5)).double()
+
+    images = torch.randn(12, 3, 4, 4, dtype=torch.float64)
+    maps, head = net()
+    whole = nn.Sequential(maps, nn.Flatten(), head)
+    with in_groups(whole, 4, vectors):
+        outputs = whole(images)
+    outputs.sin().sum().backward()
+    others, another = net()
+    hidden = [others(group).flatten(1) for group in images.split(4)]
+    expected = torch.cat([another(group) for group in hidden]) if vectors else another(torch.cat(hidden))
+    expected.sin().sum().backward()
+    torch.testing.assert_close(outputs, expected)
+    reference = nn.Sequential(others, nn.Flatten(), another)
+    torch.testing.assert_close(whole.state_dict(), reference.state_dict())
+    for own, its in zip(whole.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, its.grad)
+    torch.testing.assert_close(whole(images), reference(images))
+    assert not torch.allclose(whole(images)[:4], whole(images[:4]))
