@@ -30,7 +30,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn import functional
 
-from dim.data.sources import Source, Split, load_dataset
+from dim.data.sources import Split, load_dataset
 from dim.errors import UserError
 from dim.evaluation.features import Standardiser, check_features
 from dim.evaluation.svm import Machines
@@ -90,7 +90,7 @@ def random_features(images: Tensor, size: int) -> Tensor:
 
 
 @lru_cache
-def images_of(source: Source, folder: str) -> Split:
+def images_of(source: str, folder: str) -> Split:
     """The training images."""
     return load_dataset(source, folder).train
 

@@ -64,13 +64,11 @@ class RunCheckpoint(Checkpoint):
         if now and before[-1] != now[-1] and trainer.is_global_zero:
             print(f"dim: warning: trained so far by {before[-1]}, from now on by {now[-1]}", file=sys.stderr)
         self.commits = before if before[-1:] == now else [*before, *now]
-        pl_module.started_from = run.get("started_from")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         made_by = {"version": __version__, "commits": self.commits, "job": slurm.job()}
-        made_by["started_from"] = getattr(pl_module, "started_from", None)
         checkpoint["run"] = {**self.run, "model": type(pl_module).__name__, **made_by}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

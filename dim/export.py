@@ -109,7 +109,7 @@ def _facts(content: dict[str, Any], file: Path) -> dict[str, Any]:
         "training_config": _portable(run["config"]) if "config" in run else None,
         "version": run.get("version"),
         "commits": run.get("commits"),
-        "started_from": run.get("started_from"),
+        "started_from": content.get("started_from"),
         "checkpoint_sha256": sha256(file),
     }
     return {name: value for name, value in known.items() if value is not None}

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
@@ -21,7 +22,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import checkpoints, cpu, release, slurm
 from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
-from dim.data import ImageData
+from dim.data import ImageData, sources
 from dim.errors import UserError, at_least, behind
 from dim.files import replacing
 from dim.models import Model
@@ -285,13 +286,22 @@ MORE = "Options of a model and of the data have pages of their own: --model.help
 
 
 def check(arguments: list[str]) -> None:
-    """Raises the UserError of `dim fit ARGUMENTS` with an option that does not exist or cannot be what is said."""
-    command_line = sys.argv
+    """Parses `dim fit ARGUMENTS` and builds nothing.
+
+    Raises:
+        UserError: an option does not exist, is not of its kind, or names no data set.
+    """
+    command_line, printed = sys.argv, io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            run("fit", [*arguments, "--print_config"])
+        with contextlib.redirect_stdout(printed):
+            run("fit", ["--print_config", *arguments])
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
     finally:
         sys.argv = command_line
+    config = yaml.safe_load(printed.getvalue())
+    sources.check(config["data"]["init_args"]["source"])
 
 
 def run(command: str, arguments: list[str]) -> None:

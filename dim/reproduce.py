@@ -83,12 +83,13 @@ def reproduce(
     for name in (data or ",".join(data_of(experiment))).split(","):
         tasks.append(Task(experiment, name, budget or default_budget(name), places, seeds, tuple(extra)))
     chosen = [run for task in tasks for run in task.chosen(rows)]
-    check_options(chosen)
+    if root is not None and not Path(root).exists() and not download and not dry_run:
+        raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
+    training = {"missing", "begun", *(["stale"] if retrain else [])}
+    check_options([run for run in chosen if state(run).stage in training])
     if dry_run:
         show_plan(chosen)
         return 0
-    if root is not None and not Path(root).exists() and not download:
-        raise UserError(f"root {root} does not exist: give the folder with the data, or --download true")
     for task in tasks:
         place = results.place(output, task.name, task.data, task.budget)
         results.check(place, task.extra, [row for row, _ in task.rows], seeds)
@@ -109,16 +110,17 @@ def reproduce(
 
 
 def check_options(runs: Sequence[Run]) -> None:
-    """Refuses options that `dim fit` would refuse in the middle of the night.
+    """Refuses, of runs that are to be trained, names and kinds of options that `dim fit` does not take.
 
     Raises:
         UserError: a row's own options, or those behind --, are none of its model's.
     """
-    for run in {run.row.name: run for run in runs if state(run).stage != "done"}.values():
+    for run in {(run.data, run.row.name): run for run in runs}.values():
         try:
             fit.check(run.fit_arguments()[1:])
         except UserError as error:
-            raise UserError(f"{run.row.label}: {error}; --rows chooses rows that take the same options") from error
+            choose = "; --rows chooses rows that take the same options" if "has no option" in str(error) else ""
+            raise UserError(f"{run.row.label}, {run.data}: {error}{choose}") from error
 
 
 def check_gpus(devices: Sequence[str], found: int) -> None:

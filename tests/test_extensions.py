@@ -67,6 +67,11 @@ def test_a_module_of_one_s_own_is_trained_evaluated_and_needed_for_it(tmp_path):
     environment = {**extensions.os.environ, "DIM_IMPORT": "mine_alone"}
     loaded = subprocess.run(load, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert loaded.stdout == "Tiny\n", loaded.stderr
+    load = [sys.executable, "-c", "from dim.data.sources import load_dataset as l; print(l('parity').classes)"]
+    read = subprocess.run(load, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert read.stdout == "('even', 'odd')\n", read.stderr
+    predicted = dim(tmp_path, "predict", "runs/parity/own", "parity", DIM_IMPORT="mine_alone")
+    assert predicted.returncode == 0, predicted.stderr
     refused = dim(tmp_path, *evaluate)
     assert refused.returncode == 2
     assert "there is no encoder 'tiny'" in refused.stderr

@@ -404,7 +404,7 @@ def test_a_run_starts_from_another_s_encoder_and_resumes_without_it(tmp_path):
     shutil.rmtree(tmp_path / "donor")
     train(tmp_path / "runs", *begin, "--model.learning_rate", "1e-9", "--ckpt_path", "last", epochs=2)
     resumed = checkpoints.read_checkpoint(tmp_path / "runs" / RUN)
-    assert (resumed["epoch"], resumed["run"]["started_from"]) == (1, file)
+    assert (resumed["epoch"], resumed["started_from"]) == (1, file)
     exported = export(str(tmp_path / "runs" / RUN), output=tmp_path / "exported.safetensors")
     assert release.read_record(exported)["metadata"]["started_from"] == file
     with pytest.raises(SystemExit):

@@ -249,10 +249,13 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--", "max_epochs", "1"], "no option"),
         (
             ["--", "--trainer.max_epoch", "1"],
-            "Fully supervised: dim fit has no option .* did you mean 'trainer.max_epochs'",
+            "Fully supervised, cifar10: dim fit has no option .* did you mean 'trainer.max_epochs'",
         ),
-        (["--dry-run", "--", "--model.units", "64"], "Fully supervised: .* no option 'units'.*; --rows chooses rows"),
-        (["--rows", "DIM(L)*", "--", "--model.units", "many"], r"DIM\(L\) \(DV\): model.units is many"),
+        (
+            ["--dry-run", "--", "--model.units", "64"],
+            "Fully supervised, cifar10: .* no option 'units'.*; --rows chooses rows",
+        ),
+        (["--rows", "DIM(L)*", "--", "--model.units", "many"], r"DIM\(L\) \(DV\), cifar10: model.units is many"),
         (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
@@ -264,6 +267,18 @@ def test_mistakes_are_one_line(dim, arguments, message, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2 if "0,7" in arguments else 0)
     with pytest.raises(UserError, match=message):
         dim("table1", *arguments)
+
+
+def test_options_are_those_of_each_data_set_s_rows(dim):
+    path = dim.places.configs / "cifar10/vae.yaml"
+    kept = path.read_text()
+    path.write_text(kept + "compil: true\n")
+    with pytest.raises(UserError, match=r"VAE, cifar10: .*compil"):
+        dim("table1", "--rows", "VAE", "--dry-run")
+    assert dim("table1", "--data", "cifar100", "--rows", "VAE", "--dry-run")[0] == 0
+    path.write_text(kept.replace("source: cifar10", "source: mine"))
+    with pytest.raises(UserError, match=r"VAE, cifar10: there is no data set 'mine'"):
+        dim("table1", "--rows", "VAE", "--dry-run")
 
 
 def test_results_with_other_options_are_not_written_over(dim):

@@ -13,6 +13,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from dim.errors import UserError
 
+HASHED = 1000
+"""Rows at a time."""
+
 
 def spread(rows: int, count: int) -> Tensor:
     """`count` of so many row numbers, evenly spaced; all where there are no more."""
@@ -64,7 +67,7 @@ def fingerprint(splits: Iterable[Split]) -> str:
     for split in splits:
         for tensor in split:
             digest.update(repr(tuple(tensor.shape)).encode())
-            for block in tensor.split(10_000):  # of another layout, a copy is made
+            for block in tensor.split(HASHED):  # of another layout, a copy is made
                 digest.update(block.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 

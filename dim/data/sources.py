@@ -1,8 +1,11 @@
 """Data sets by name, those of modules of one's own (dim.extensions) among them."""
 
 import dataclasses
+import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,6 +37,8 @@ _OWN: dict[str, Reader] = {}
 
 def names() -> tuple[str, ...]:
     """What `load_dataset` knows."""
+    # Not at the top: the modules that it loads import this one.
+    importlib.import_module("dim.extensions")
     return (*FIXED, "folder", *_OWN)
 
 
@@ -48,9 +53,11 @@ def check(source: str) -> None:
 
 def source(name: str) -> Callable[[Reader], Reader]:
     """Decorator: offers a data set under `name`, read by a function of its root; its images may have any one size."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"a data set cannot be called '{name}': folders are called so: letters, numbers, _, . and -")
 
     def register(read: Reader) -> Reader:
-        if name in names():
+        if name in (*FIXED, "folder", *_OWN):
             raise UserError(f"there is a data set '{name}' already: give it another name")
         _OWN[name] = read
         return read
@@ -95,25 +102,41 @@ def _checked(dataset: Dataset, name: str, image_size: int | None) -> Dataset:
     Raises:
         UserError: it is not what the rest of the package takes.
     """
-    if not isinstance(dataset, Dataset):
-        raise UserError(f"the data set '{name}' is a {type(dataset).__name__}: its function must return a Dataset")
+    if not isinstance(dataset, Dataset) or not all(isinstance(each, tuple) for each in (dataset.train, dataset.test)):
+        found = type(dataset).__name__
+        raise UserError(f"the data set '{name}' is a {found}: its function must return a Dataset of two Splits")
+    if not dataset.classes:
+        raise UserError(f"the data set '{name}' has no classes: name one for each label")
     sides = set()
     for part, (images, labels) in (("train", dataset.train), ("test", dataset.test)):
-        count, *shape = images.shape
-        if images.dtype != torch.uint8 or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or not count:
-            found = f"{images.dtype} {tuple(images.shape)}"
-            raise UserError(f"{part} images of the data set '{name}' must be uint8 (N, 3, S, S), found {found}")
-        if labels.dtype != torch.int64 or labels.shape != (count,):
-            found = f"{labels.dtype} {tuple(labels.shape)}"
-            raise UserError(f"{part} labels of the data set '{name}' must be int64 ({count},), found {found}")
+        if not _is(images, torch.uint8, 4) or not len(images) or images.shape[1] != 3 or len({*images.shape[2:]}) > 1:
+            raise UserError(
+                f"{part} images of the data set '{name}' must be a tensor (torch.from_numpy), uint8 (N, 3, S, S), "
+                f"found {_described(images)}"
+            )
+        if not _is(labels, torch.int64, 1) or len(labels) != len(images):
+            raise UserError(
+                f"{part} labels of the data set '{name}' must be a tensor (torch.from_numpy), int64 "
+                f"({len(images)},), found {_described(labels)}"
+            )
         if labels.min() < 0 or labels.max() >= len(dataset.classes):
             raise UserError(f"{part} labels of the data set '{name}' must be from 0 to {len(dataset.classes) - 1}")
-        sides.add(shape[1])
+        sides.add(images.shape[-1])
     if image_size is None and len(sides) > 1:
         raise UserError(f"the data set '{name}' has images of {min(sides)} and {max(sides)} pixels: give image_size")
     size = image_size or sides.pop()
     train, test = (Split(resized(images, size), labels) for images, labels in (dataset.train, dataset.test))
     return dataclasses.replace(dataset, name=name, train=train, test=test)
+
+
+def _is(values: Any, kind: torch.dtype, dimensions: int) -> bool:
+    return isinstance(values, torch.Tensor) and values.dtype == kind and values.ndim == dimensions
+
+
+def _described(values: Any) -> str:
+    if not hasattr(values, "shape"):
+        return f"a {type(values).__name__}"
+    return f"a {type(values).__name__} of {values.dtype} {tuple(values.shape)}"
 
 
 def load_for_encoder(source: str, root: str | Path, download: bool, image_size: int) -> Dataset:

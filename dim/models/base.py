@@ -114,7 +114,7 @@ class Model(pl.LightningModule):
         self.started = False
         """Whether there are weights to go on from, so that `init_from` is not looked at (again)."""
         self.started_from: str | None = None
-        """SHA-256 of the file that `init_from` was; checkpoints hold it."""
+        """SHA-256 of the file that `init_from` was, kept in checkpoints."""
         self._first_bad_step: Tensor | None = None
         self._loss_names: list[str] = []
         self._unchecked: list[tuple[int, Tensor]] = []
@@ -179,7 +179,11 @@ class Model(pl.LightningModule):
     def _start_from(self, path: str) -> None:
         """Takes over an encoder's weights, once."""
         self.started = True
-        weights, self.started_from = load_encoder(path).state_dict(), sha256(find_checkpoint(path))
+        file = find_checkpoint(path)
+        self.started_from = sha256(file)
+        weights = load_encoder(file).state_dict()
+        if sha256(file) != self.started_from:
+            raise UserError(f"init_from is {file}, which was written while it was read: wait until its run is done")
         try:
             self.encoder.load_state_dict(weights)
         except RuntimeError as error:
@@ -311,6 +315,7 @@ class Model(pl.LightningModule):
             UserError: a loss was not finite, or the last step has made a weight so.
         """
         self.stop_if_not_finite()
+        checkpoint["started_from"] = self.started_from
         if isinstance(datamodule := getattr(self.trainer, "datamodule", None), ImageData):
             checkpoint["data_fingerprint"] = datamodule.dataset.fingerprint
             if self.trainer.training:
@@ -328,6 +333,7 @@ class Model(pl.LightningModule):
             UserError: the data set is another one.
         """
         self._planned_steps = checkpoint.get("planned_steps")
+        self.started_from = checkpoint.get("started_from")
         for group in (group for state in checkpoint.get("optimizer_states", []) for group in state["param_groups"]):
             group["fused"] = self._fused  # a scaler of gradients has asked the optimiser as it is now
         datamodule = getattr(self._trainer, "datamodule", None)

@@ -68,7 +68,8 @@ class DeepInfoMax(Model):
             grouped anew at every step (Hoffer et al. 2017), and maps from the whole batch: the statistics' noise alone
             tells the two apart, images are not changed. Of all processes together with union_statistics, of each
             without. Batch norm's running statistics count both passes. Not the paper's, for which it is None.
-        ghost_layers: whether all batch norms of that pass see groups, or those of maps alone, and fc's the whole batch.
+        ghost_layers: whether all batch norms of that pass see groups, or those of maps (N, C, S, S) alone, and those of
+            vectors (N, D), as fc's, the whole batch.
     """
 
     takes_global_map = True
@@ -110,6 +111,8 @@ class DeepInfoMax(Model):
         if views and (occlusion or coordinates != "none"):
             raise UserError("views with occlusion or coordinates is not defined: positions of two views differ")
         one_of(get_args(GhostLayers), ghost_layers=ghost_layers)
+        if ghost_layers == "maps" and ghost_batch is None:
+            raise UserError("ghost_layers says which norms see ghost batches: set ghost_batch, too")
         if ghost_batch is not None:
             at_least(2, ghost_batch=ghost_batch)
             if views:
@@ -199,7 +202,7 @@ class DeepInfoMax(Model):
         if not size:
             return self.encoder(images)["y"]
         order = self.random(lambda n, g: torch.rand(n, generator=g), len(images)).argsort()
-        with in_groups(self.encoder, size, vectors=self.hparams["ghost_layers"] == "all"):
+        with in_groups(self.encoder, len(images), size, vectors=self.hparams["ghost_layers"] == "all"):
             return self.encoder(images[order].contiguous(memory_format=torch.channels_last))["y"][order.argsort()]
 
     @property

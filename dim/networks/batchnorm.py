@@ -102,21 +102,23 @@ def use_union_statistics(module: nn.Module, cuda: bool) -> nn.Module:
 
 
 @contextlib.contextmanager
-def in_groups(module: nn.Module, size: int, vectors: bool) -> Iterator[None]:
-    """For a while, every batch norm inside `module` takes its statistics from `size` rows at a time (of each process).
+def in_groups(module: nn.Module, images: int, size: int, vectors: bool) -> Iterator[None]:
+    """For a while, batch norms inside `module` take their statistics from `size` images at a time (of each process).
 
     Ghost batches (Hoffer et al. 2017): the same as a pass for each group, but with products of the whole batch. The
     running statistics count each group.
 
     Args:
-        vectors: whether those of vectors (N, D) do so, too, or see the whole batch.
+        images: how many are encoded meanwhile; a norm may see several rows of each, as of an image's crops.
+        vectors: whether norms of vectors (N, D) do so, too, or see the whole batch.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
     def grouped(norm: _BatchNorm, input: Tensor) -> Tensor:
         if input.ndim == 2 and not vectors:
             return type(norm).forward(norm, input)
-        return torch.cat([type(norm).forward(norm, rows) for rows in input.split(size)])
+        groups = input.split(size * (len(input) // images))
+        return torch.cat([type(norm).forward(norm, group) for group in groups])
 
     for norm in norms:
         norm.forward = functools.partial(grouped, norm)  # type: ignore[method-assign]

@@ -249,15 +249,16 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
     if options.get("init_from"):
         start, known = options["init_from"], facts.get("started_from")
         which = f"SHA-256 `{known}`" if known else "as they were then"
-        limits.append(f"It started from the weights of {start} ({which}): what those have seen, it has, too.")
+        limits.append(f"It started from the weights in {start} ({which}): what those have seen, it has, too.")
     if options.get("views"):
         limits.append(
             "It learnt from augmented views, which is not the paper's method: published numbers are of another."
         )
     if ghost := options.get("ghost_batch"):
+        where = " of maps" if options.get("ghost_layers") == "maps" else ""
         limits.append(
-            f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method: "
-            "published numbers are of another."
+            f"It learnt from codes by batch norm{where} over {ghost} images at a time, which is not the paper's "
+            "method: published numbers are of another."
         )
     if facts["precision"] == "float16":
         limits.append("Weights are rounded to float16; loaded, they are float32.")

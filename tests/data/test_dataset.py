@@ -1,6 +1,9 @@
+import hashlib
+
 import pytest
 import torch
 
+from dim.data import dataset as module
 from dim.data.dataset import Dataset, Split, resized, split_validation
 from dim.errors import UserError
 
@@ -63,7 +66,9 @@ def test_impossible_validation_sizes(size):
         split_validation(numbered([5, 5]), size)
 
 
-def test_fingerprint_tells_any_change():
+def test_fingerprint_tells_any_change(monkeypatch):
+    monkeypatch.setattr(module, "HASHED", 3)
+
     def dataset(train, test):
         return Dataset("x", train, test, ("a", "b"))
 
@@ -71,6 +76,10 @@ def test_fingerprint_tells_any_change():
     reference = dataset(train, test).fingerprint
     assert dataset(Split(*(part.clone() for part in train)), test).fingerprint == reference
     assert dataset(train.channels_last(), test.channels_last()).fingerprint == reference
+    digest = hashlib.sha256()
+    for tensor in (*train, *test):
+        digest.update(repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    assert reference == digest.hexdigest()
     pixel = train.images.clone()
     pixel[3, 1, 1, 1] += 1
     label = train.labels.clone()

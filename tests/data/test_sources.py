@@ -89,12 +89,21 @@ def test_a_data_set_of_one_s_own_is_read_with_its_root_and_resized(own, tmp_path
     [
         (
             {"train": Split(images(6).float(), torch.arange(6) % 2)},
-            r"train images .* found torch\.float32 \(6, 3, 8, 8\)",
+            r"train images .* found a Tensor of torch\.float32 \(6, 3, 8, 8\)",
         ),
-        ({"test": Split(images(4)[..., :4], torch.arange(4) % 2)}, r"test images .* found torch\.uint8 \(4, 3, 8, 4\)"),
+        (
+            {"test": Split(images(4)[..., :4], torch.arange(4) % 2)},
+            r"test images .* found a Tensor of torch\.uint8 \(4, 3, 8, 4\)",
+        ),
         ({"test": Split(images(0), torch.arange(0))}, r"test images .* \(0, 3, 8, 8\)"),
-        ({"train": Split(images(6), torch.arange(5) % 2)}, r"train labels .* must be int64 \(6,\)"),
+        (
+            {"train": Split(images(6), torch.arange(5) % 2)},
+            r"train labels .* int64 \(6,\), found a Tensor of torch\.int64 \(5,\)",
+        ),
         ({"train": Split(images(6), torch.arange(6))}, "train labels of the data set 'own' must be from 0 to 1"),
+        ({"train": Split(images(6).numpy(), torch.arange(6) % 2)}, r"torch\.from_numpy.* found a ndarray of uint8"),
+        ({"test": Split(images(4), [0, 1, 0, 1])}, "test labels .* found a list"),
+        ({"test": None}, "must return a Dataset of two Splits"),
         ({"test": Split(images(4, side=16), torch.arange(4) % 2)}, "8 and 16 pixels: give image_size"),
     ],
 )
@@ -106,5 +115,14 @@ def test_what_the_package_cannot_take_is_one_line(own, changed, message):
 
 def test_what_is_no_data_set_is_one_line(own):
     sources.source("own")(lambda root: [root])
-    with pytest.raises(UserError, match="'own' is a list: its function must return a Dataset"):
+    with pytest.raises(UserError, match="'own' is a list: its function must return a Dataset of two Splits"):
         load_dataset("own")
+
+
+def test_a_data_set_has_classes_and_a_name_that_folders_may_have(own):
+    sources.source("own")(lambda root: Dataset("own", Split(images(2), torch.zeros(2).long()), (), ()))
+    with pytest.raises(UserError, match="no classes"):
+        load_dataset("own")
+    for name in ("a/b", "..", "one,two", ""):
+        with pytest.raises(UserError, match="a data set cannot be called"):
+            sources.source(name)

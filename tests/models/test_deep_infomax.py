@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -52,6 +53,7 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"views": True, "coordinates": "absolute"}, "views with occlusion or coordinates"),
         ({"views": True, "ghost_batch": 4}, "ghost_batch with views"),
         ({"ghost_batch": 1}, "ghost_batch is 1: it must be at least 2"),
+        ({"ghost_layers": "maps"}, "set ghost_batch, too"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):
@@ -263,6 +265,18 @@ def test_codes_of_ghost_batches_come_from_groups_of_images(batch, occlusion, mon
         torch.testing.assert_close(outputs["y"][rows], model.encoder(seen[rows])["y"], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(outputs["local"], model.encoder(batch.images)["local"])
     assert not torch.allclose(outputs["y"], model.encoder(seen)["y"], atol=1e-3)
+
+
+def test_ghost_batches_of_crops_are_of_images(batch):
+    model = DeepInfoMax(gamma=0.0, ghost_batch=2, encoder="folded32", **SMALL).double()
+    images = batch.images[:4].double()
+    reference = copy.deepcopy(model.encoder)
+    model.reseed(0, 0)
+    order = model.random(lambda n, g: torch.rand(n, generator=g), 4).argsort()
+    model.reseed(0, 0)
+    codes = model._codes(images, 2)
+    torch.testing.assert_close(codes[order], torch.cat([reference(images[rows])["y"] for rows in order.split(2)]))
+    torch.testing.assert_close(dict(model.encoder.named_buffers()), dict(reference.named_buffers()))
 
 
 def test_ghost_batches_of_maps_leave_vectors_their_batch(batch, monkeypatch):

@@ -55,7 +55,7 @@ def test_groups_are_passes_of_their_own(vectors):
     images = torch.randn(12, 3, 4, 4, dtype=torch.float64)
     maps, head = net()
     whole = nn.Sequential(maps, nn.Flatten(), head)
-    with in_groups(whole, 4, vectors):
+    with in_groups(whole, 12, 4, vectors):
         outputs = whole(images)
     outputs.sin().sum().backward()
     others, another = net()
