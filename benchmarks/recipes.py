@@ -60,7 +60,6 @@ BASE: dict[str, Any] = {
     "average": 0.0,  # probe an exponential moving average of the encoder with this rate (per step) instead
     "decay": 0.0,  # decoupled weight decay of matrices and filters; a step takes off lr times this
     "ghost": 0,  # codes from a second pass, whose batch norm sees so many images at a time, which is not the paper's
-    "maps": 0,  # 1: it sees them so in the norms of maps alone, and the whole batch in fc's
     "views": 0,  # 1: codes of one augmented view against maps of another, which is not the paper's
     "precision": "32",  # bf16: products in bfloat16, as with --trainer.precision bf16-mixed
     "seed": 0,
@@ -117,7 +116,6 @@ def train(data: ImageData, recipe: dict[str, Any], epochs: int, progress: Progre
         score_spread=recipe["spread"] or None,
         views=bool(recipe["views"]),
         ghost_batch=recipe["ghost"] or None,
-        ghost_layers="maps" if recipe["maps"] else "all",
     )
     if recipe["whitening"]:
         blocks = list(model.encoder.get_submodule("convs").children())

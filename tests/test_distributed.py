@@ -127,7 +127,7 @@ def grouped_pass():
     rows = torch.arange(16).view(2, size, -1)[:, distributed.rank()].flatten()
     if size > 1:
         use_union_statistics(net, cuda=False)
-    with in_groups(net, len(rows), 8 // size, vectors=True):
+    with in_groups(net, len(rows), 8 // size):
         outputs = net(inputs[rows])
     outputs.sin().sum().backward()
     return rows, outputs.detach(), [parameter.grad for parameter in net.parameters()], dict(net.named_buffers())

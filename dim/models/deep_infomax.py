@@ -27,7 +27,6 @@ from dim.objectives import OBJECTIVES
 from dim.structure import CoordinateHead, Coordinates, occlude, random_boxes, random_partners
 
 CriticName = Literal["concat", "dot"]
-GhostLayers = Literal["all", "maps"]
 
 
 class LogBaseline(nn.Sequential):
@@ -68,8 +67,6 @@ class DeepInfoMax(Model):
             grouped anew at every step (Hoffer et al. 2017), and maps from the whole batch: the statistics' noise alone
             tells the two apart, images are not changed. Of all processes together with union_statistics, of each
             without. Batch norm's running statistics count both passes. Not the paper's, for which it is None.
-        ghost_layers: whether all batch norms of that pass see groups, or those of maps (N, C, S, S) alone, and those of
-            vectors (N, D), as fc's, the whole batch.
     """
 
     takes_global_map = True
@@ -95,7 +92,6 @@ class DeepInfoMax(Model):
         occlusion: bool = False,
         views: bool = False,
         ghost_batch: int | None = None,
-        ghost_layers: GhostLayers = "all",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -110,9 +106,6 @@ class DeepInfoMax(Model):
         at_least(0, alpha=alpha, beta=beta, gamma=gamma, gradient_penalty=gradient_penalty)
         if views and (occlusion or coordinates != "none"):
             raise UserError("views with occlusion or coordinates is not defined: positions of two views differ")
-        one_of(get_args(GhostLayers), ghost_layers=ghost_layers)
-        if ghost_layers == "maps" and ghost_batch is None:
-            raise UserError("ghost_layers says which norms see ghost batches: set ghost_batch, too")
         if ghost_batch is not None:
             at_least(2, ghost_batch=ghost_batch)
             if views:
@@ -202,7 +195,7 @@ class DeepInfoMax(Model):
         if not size:
             return self.encoder(images)["y"]
         order = self.random(lambda n, g: torch.rand(n, generator=g), len(images)).argsort()
-        with in_groups(self.encoder, len(images), size, vectors=self.hparams["ghost_layers"] == "all"):
+        with in_groups(self.encoder, len(images), size):
             return self.encoder(images[order].contiguous(memory_format=torch.channels_last))["y"][order.argsort()]
 
     @property

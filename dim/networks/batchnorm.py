@@ -102,7 +102,7 @@ def use_union_statistics(module: nn.Module, cuda: bool) -> nn.Module:
 
 
 @contextlib.contextmanager
-def in_groups(module: nn.Module, images: int, size: int, vectors: bool) -> Iterator[None]:
+def in_groups(module: nn.Module, images: int, size: int) -> Iterator[None]:
     """For a while, batch norms inside `module` take their statistics from `size` images at a time (of each process).
 
     Ghost batches (Hoffer et al. 2017): the same as a pass for each group, but with products of the whole batch. The
@@ -110,13 +110,10 @@ def in_groups(module: nn.Module, images: int, size: int, vectors: bool) -> Itera
 
     Args:
         images: how many are encoded meanwhile; a norm may see several rows of each, as of an image's crops.
-        vectors: whether norms of vectors (N, D) do so, too, or see the whole batch.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
     def grouped(norm: _BatchNorm, input: Tensor) -> Tensor:
-        if input.ndim == 2 and not vectors:
-            return type(norm).forward(norm, input)
         groups = input.split(size * (len(input) // images))
         return torch.cat([type(norm).forward(norm, group) for group in groups])
 

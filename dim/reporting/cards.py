@@ -255,10 +255,9 @@ def _limits(facts: dict[str, Any], config: dict[str, Any], record: dict[str, Any
             "It learnt from augmented views, which is not the paper's method: published numbers are of another."
         )
     if ghost := options.get("ghost_batch"):
-        where = " of maps" if options.get("ghost_layers") == "maps" else ""
         limits.append(
-            f"It learnt from codes by batch norm{where} over {ghost} images at a time, which is not the paper's "
-            "method: published numbers are of another."
+            f"It learnt from codes by batch norm over {ghost} images at a time, which is not the paper's method: "
+            "published numbers are of another."
         )
     if facts["precision"] == "float16":
         limits.append("Weights are rounded to float16; loaded, they are float32.")

@@ -25,7 +25,7 @@ SETTINGS = (
         f"model.init_args.{name}"
         for name in (
             *("learning_rate", "schedule", "warmup_steps", "weight_decay", "whitening", "units", "score_spread"),
-            *("ghost_batch", "ghost_layers", "negatives"),
+            *("ghost_batch", "negatives"),
         )
     ),
 )

@@ -53,7 +53,6 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"views": True, "coordinates": "absolute"}, "views with occlusion or coordinates"),
         ({"views": True, "ghost_batch": 4}, "ghost_batch with views"),
         ({"ghost_batch": 1}, "ghost_batch is 1: it must be at least 2"),
-        ({"ghost_layers": "maps"}, "set ghost_batch, too"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):
@@ -277,20 +276,6 @@ def test_ghost_batches_of_crops_are_of_images(batch):
     codes = model._codes(images, 2)
     torch.testing.assert_close(codes[order], torch.cat([reference(images[rows])["y"] for rows in order.split(2)]))
     torch.testing.assert_close(dict(model.encoder.named_buffers()), dict(reference.named_buffers()))
-
-
-def test_ghost_batches_of_maps_leave_vectors_their_batch(batch, monkeypatch):
-    model = DeepInfoMax(gamma=0.0, ghost_batch=8, ghost_layers="maps", **SMALL)
-    drawn, random = [], model.random
-    monkeypatch.setattr(model, "random", lambda *args: drawn.append(random(*args)) or drawn[-1])
-    model.reseed(0, 0)
-    (outputs,) = model._seen(batch.images)
-    order = drawn[-1].argsort()
-    maps = torch.cat([model.encoder(batch.images[rows])["conv"] for rows in order.split(8)])
-    expected = model.encoder.y(model.encoder.fc(maps.flatten(1)))
-    torch.testing.assert_close(outputs["y"][order], expected, atol=1e-5, rtol=1e-4)
-    with pytest.raises(UserError, match="ghost_layers is 'convs': choose from all, maps"):
-        DeepInfoMax(ghost_layers="convs", **SMALL)
 
 
 def test_ghost_batches_are_for_training_alone(batch, monkeypatch):

@@ -76,11 +76,11 @@ def test_a_card_says_if_the_method_was_not_the_paper_s(file):
     record["metadata"]["training_config"] = yaml.safe_dump(config)
     file.with_suffix(".json").write_text(json.dumps(record))
     assert "augmented views, which is not the paper's method" in cards.card(file)
-    config["model"]["init_args"].update(ghost_batch=16, ghost_layers="maps", init_from="dim_local_jsd_cifar10")
+    config["model"]["init_args"].update(ghost_batch=16, init_from="dim_local_jsd_cifar10")
     record["metadata"]["training_config"] = yaml.safe_dump(config)
     record["metadata"]["epoch"] = 9
     file.with_suffix(".json").write_text(json.dumps(record))
-    assert "batch norm of maps over 16 images at a time, which is not the paper's method" in cards.card(file)
+    assert "batch norm over 16 images at a time, which is not the paper's method" in cards.card(file)
     assert "trained for 10 epochs" in cards.card(file)
     assert "started from the weights in dim_local_jsd_cifar10 (as they were then)" in cards.card(file)
     record["metadata"]["started_from"] = "0123abc"
