@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dim.reproduction import tables
+from dim.reproduction.budgets import BUDGETS
 from dim.reproduction.published import note, number
 from dim.reproduction.recipes import get
 from dim.reproduction.results import row_state
@@ -160,12 +161,11 @@ def _cell(row: dict[str, Any], column: str) -> Cell:
 
 def in_order(contents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Results in the order of reading: by experiment, data set and budget, the largest budget first."""
-    budgets = ("paper", "sitting", "cpu", "smoke", "demo")
     return sorted(
         contents,
         key=lambda content: (
             [*TITLES, content["experiment"]].index(content["experiment"]),
             [*DATA, content["data"]].index(content["data"]),
-            [*budgets, content["budget"]["name"]].index(content["budget"]["name"]),
+            [*BUDGETS, content["budget"]["name"]].index(content["budget"]["name"]),
         ),
     )
