@@ -32,7 +32,7 @@ from dim.evaluation.features import encode
 from dim.evaluation.mlp import MLPProbe, mlp
 from dim.files import replacing
 from dim.models import DeepInfoMax
-from dim.models.base import parameter_groups
+from dim.models.optimisation import parameter_groups
 from dim.networks.encoders import LAYERS
 from dim.networks.whitening import whiten
 from dim.provenance import machine, versions

@@ -1,11 +1,10 @@
 """What every method shares: an encoder, one optimiser, randomness that is a function of the step, and a guard."""
 
-import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,15 +18,16 @@ from dim.checkpoints import find_checkpoint, load_encoder
 from dim.data import ImageData
 from dim.data.loader import Batch, normalise
 from dim.devices import seed_default, to_device, waits
-from dim.errors import UserError, at_least, one_of, positive
+from dim.errors import UserError, at_least
 from dim.extensions import EncoderName
 from dim.files import sha256, write_json
+from dim.models.guard import FiniteGuard
+from dim.models.optimisation import Schedule, check_optimisation, doubts, parameter_groups, relative_rate
 from dim.networks.batchnorm import use_union_statistics
 from dim.networks.encoders import build_encoder
 from dim.networks.whitening import whiten
 from dim.stepping import due
 
-NEVER = torch.iinfo(torch.int64).max
 NOT_FINITE = "not-finite.json"
 """File in a run's folder that names the images of a batch whose loss was not finite."""
 
@@ -41,18 +41,6 @@ class Step(NamedTuple):
 
 def _say(text: str) -> None:
     print(f"dim: {text}", file=sys.stderr)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """For an optimiser: decay is for matrices and filters; biases and the gains and shifts of norms keep their size."""
-    if not weight_decay:  # one group, as in checkpoints from before there was decay
-        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-Schedule = Literal["constant", "cosine"]
 
 
 class Model(pl.LightningModule):
@@ -94,16 +82,8 @@ class Model(pl.LightningModule):
         union_statistics: bool = True,
     ) -> None:
         super().__init__()
-        positive(learning_rate=learning_rate)
-        one_of(get_args(Schedule), schedule=schedule)
+        check_optimisation(learning_rate, betas, weight_decay, schedule, warmup_steps)
         at_least(1, code_size=code_size)
-        at_least(0, warmup_steps=warmup_steps)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise UserError(f"betas are {betas}: both must be at least 0 and below 1")
-        if not (weight_decay >= 0 and weight_decay * learning_rate < 1):
-            raise UserError(
-                f"weight_decay is {weight_decay}: it must be at least 0 and below 1 / learning_rate ({learning_rate})"
-            )
         self.save_hyperparameters()
         self.encoder = build_encoder(encoder, code_size)
         self.encoder.to(memory_format=torch.channels_last)
@@ -115,9 +95,7 @@ class Model(pl.LightningModule):
         """Whether there are weights to go on from, so that `init_from` is not looked at (again)."""
         self.started_from: str | None = None
         """SHA-256 of the file that `init_from` was, kept in checkpoints."""
-        self._first_bad_step: Tensor | None = None
-        self._loss_names: list[str] = []
-        self._unchecked: list[tuple[int, Tensor]] = []
+        self._guard = FiniteGuard()
         self._planned_steps: float | None = None
         shape = self.encoder.shapes()["y"]
         if shape[:1] != (code_size,):
@@ -226,7 +204,10 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.reseed(self.current_epoch, batch_idx)
         step = self.losses(batch)
-        self._guard(step.losses, batch.indices)
+        self._guard.note(self.trainer.fit_loop.epoch_loop.total_batch_idx, step.losses, batch.indices)
+        # Looking waits for a GPU: there it is done when logs or a checkpoint are written.
+        if not waits(batch.images) or due(self.trainer, self.trainer.global_step + 1):
+            self.stop_if_not_finite()
         total = torch.stack(list(step.losses.values())).sum()
         if self._is_shown(batch_idx):
             self._log("train", total, step)
@@ -261,52 +242,23 @@ class Model(pl.LightningModule):
         named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
         self.log_dict(named, sync_dist=True, **options)
 
-    def _guard(self, losses: dict[str, Tensor], indices: Tensor) -> None:
-        """Notes the first step at which a loss is not finite, or so large that its square is not, and stops there.
-
-        Adam squares gradients: where these overflow it never moves the weights again, and says nothing.
-
-        Off the CPU looking at a number waits for the device, so there the step is remembered on the device and
-        looked at whenever logs are written and before a checkpoint is.
-        """
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        finite = torch.stack([loss.detach().float().square().isfinite() for loss in losses.values()])
-        if self._first_bad_step is None:
-            self._first_bad_step = torch.full_like(finite, NEVER, dtype=torch.int64)
-        self._first_bad_step = torch.where(finite, self._first_bad_step, self._first_bad_step.clamp(max=step))
-        self._loss_names = list(losses)
-        self._unchecked.append((step, indices))
-        if not waits(finite) or due(self.trainer, self.trainer.global_step + 1):
-            self.stop_if_not_finite()
-
     def stop_if_not_finite(self) -> None:
-        """Stops if a loss of an earlier step was not finite; to be called in all processes.
+        """Stops if a loss of an earlier step was not finite, and writes down which images made it; in all processes.
 
         Raises:
             UserError: naming the first such step and its loss.
         """
-        if self._first_bad_step is None:
+        failure = self._guard.failure()
+        if failure is None:
             return
-        # One process alone must not stop: the others would wait for it.
-        first = distributed.gather(self._first_bad_step[None]).amin(0).tolist()
-        step, name = min(zip(first, self._loss_names, strict=True), key=lambda pair: pair[0])
-        if step < NEVER:
-            where = self._keep_indices(name, step)
-            raise UserError(
-                f"the loss '{name}' is not finite at step {step}, or too large for Adam: checkpoints from before are "
-                f"intact, the batch's image numbers are in {where}; lower the learning rate, let scores start small "
-                "(--model.score_spread 1), or use an objective in the log domain (dv, jsd, infonce), where there is one"
-            )
-        self._unchecked.clear()
-
-    def _keep_indices(self, name: str, step: int) -> Path:
-        """Writes which images made a loss that is not finite, over all processes."""
-        path = Path(self.trainer.default_root_dir) / NOT_FINITE
-        indices = distributed.gather(dict(self._unchecked)[step])
+        where = Path(self.trainer.default_root_dir) / NOT_FINITE
         if self.trainer.is_global_zero:
-            found = {"step": step, "epoch": self.current_epoch, "loss": name, "indices": indices.tolist()}
-            write_json(path, found)
-        return path
+            write_json(where, {"epoch": self.current_epoch, **failure._asdict()})
+        raise UserError(
+            f"the loss '{failure.loss}' is not finite at step {failure.step}, or too large for Adam: checkpoints from "
+            f"before are intact, the batch's image numbers are in {where}; lower the learning rate, let scores start "
+            "small (--model.score_spread 1), or use an objective in the log domain (dv, jsd, infonce), if there is one"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps a checkpoint of spoilt weights from taking the place of a good one.
@@ -350,22 +302,11 @@ class Model(pl.LightningModule):
         return self._trainer is not None and bool(self._trainer.training)
 
     def on_train_start(self) -> None:
-        warmup, cosine = self.hparams["warmup_steps"], self.hparams["schedule"] == "cosine"
-        if not (warmup or cosine) or not self.trainer.is_global_zero:
-            return
+        warmup, schedule = self.hparams["warmup_steps"], self.hparams["schedule"]
         steps = self.trainer.estimated_stepping_batches
-        if warmup >= steps:
-            _say(
-                f"warm-up takes {warmup} steps and the run has {steps:.0f}: the learning rate ends at "
-                f"{steps / warmup:.2g} of what was asked for; lower --model.warmup_steps or train longer"
-            )
-        elif cosine and steps == math.inf:
-            _say("a run without a number of epochs or steps has no cosine: the learning rate stays where it is")
-        elif cosine and self._planned_steps not in (None, steps):
-            _say(
-                f"the cosine was planned for {self._planned_steps} steps and is now for {steps:.0f}: the learning rate "
-                f"goes on at {self._rate(self.trainer.global_step):.2g} of the highest"
-            )
+        doubt = doubts(self.trainer.global_step, warmup, schedule, steps, self._planned_steps)
+        if doubt and self.trainer.is_global_zero:
+            _say(doubt)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
@@ -384,12 +325,7 @@ class Model(pl.LightningModule):
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, relative to the highest."""
-        warmup = self.hparams["warmup_steps"]
-        if step < warmup:
-            return (step + 1) / warmup
         # The number of steps is asked for late: asking makes Lightning load the data, which must come after a
         # resumed run's counters are restored.
-        if self.hparams["schedule"] != "cosine" or step == 0:
-            return 1.0
-        total = self.trainer.estimated_stepping_batches
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        warmup, schedule = self.hparams["warmup_steps"], self.hparams["schedule"]
+        return relative_rate(step, warmup, schedule, lambda: self.trainer.estimated_stepping_batches)

@@ -10,6 +10,7 @@ from dim.data import ImageData
 from dim.data.loader import normalise
 from dim.errors import UserError
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, Supervised
+from dim.models.base import Step
 
 
 def attach(model, folder, step=0, every=50):
@@ -20,21 +21,13 @@ def attach(model, folder, step=0, every=50):
     return model
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step_and_images(tmp_path):
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_its_images(batch, tmp_path, monkeypatch):
     model = attach(Supervised(), tmp_path, step=17)
-    indices = torch.tensor([5, 3])
-    model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(2.0)}, torch.tensor([1, 2]))
-    with pytest.raises(UserError, match="the loss 'other' is not finite at step 17"):
-        model._guard({"fine": torch.tensor(1.0), "other": torch.tensor(float("inf"))}, indices)
+    monkeypatch.setattr(model, "losses", lambda batch: Step({"other": torch.tensor(float("inf"))}, {}))
+    with pytest.raises(UserError, match="the loss 'other' is not finite at step 17, or too large for Adam"):
+        model.training_step(batch, 17)
     kept = json.loads((tmp_path / "not-finite.json").read_text())
-    assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": [5, 3]}
-
-
-def test_a_loss_too_large_for_adam_counts_as_not_finite(tmp_path):
-    model = attach(Supervised(), tmp_path, step=3)
-    model._guard({"loss": torch.tensor(1e18)}, torch.tensor([1]))
-    with pytest.raises(UserError, match="'loss' is not finite at step 3, or too large for Adam"):
-        model._guard({"loss": torch.tensor(-1e20)}, torch.tensor([2]))
+    assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": batch.indices.tolist()}
 
 
 @pytest.mark.parametrize(("warmup", "said"), [(0, ""), (29, ""), (30, "warm-up takes 30 steps and the run has 30")])
@@ -70,21 +63,12 @@ def test_steps_are_logged_where_anyone_sees_it(every, shown, batch, tmp_path, mo
 
 def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written(tmp_path):
     model = attach(Supervised(), tmp_path, step=12)
-    model._guard({"loss": torch.tensor(1.0)}, torch.tensor([4]))
     # As on a device whose numbers were not looked at yet.
-    model._first_bad_step, model._unchecked = torch.tensor([12]), [(12, torch.tensor([4])), (13, torch.tensor([6]))]
+    model._guard.note(12, {"loss": torch.tensor(torch.nan)}, torch.tensor([4]))
+    model._guard.note(13, {"loss": torch.tensor(1.0)}, torch.tensor([6]))
     with pytest.raises(UserError, match="'loss' is not finite at step 12"):
         model.on_save_checkpoint({})
     assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [4]
-
-
-def test_of_several_losses_the_first_to_fail_is_named(tmp_path):
-    model = attach(Supervised(), tmp_path)
-    model._loss_names, model._first_bad_step = ["late", "early"], torch.tensor([56, 55])
-    model._unchecked = [(55, torch.tensor([1])), (56, torch.tensor([2]))]
-    with pytest.raises(UserError, match="the loss 'early' is not finite at step 55"):
-        model.stop_if_not_finite()
-    assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [1]
 
 
 def test_only_deep_infomax_takes_a_map_of_global_vectors():
