@@ -30,4 +30,4 @@ def parse(command: str, function: Callable[..., Any], arguments: Sequence[str], 
 def _told(function: Callable[..., Any]) -> str:
     """What a docstring says between its first line, which heads the parameters, and their list."""
     _, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
-    return " ".join(rest.partition("Args:")[0].replace("%", "%%").split())
+    return " ".join(rest.partition("Args:")[0].split())

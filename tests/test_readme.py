@@ -45,7 +45,7 @@ def test_commands_run_in_the_order_of_the_readme(tmp_path, monkeypatch, capsys):
     for command in COMMANDS:
         words = arguments(command)
         if words[0] == "fit":
-            cli.main([*words, *SMALL, "--overwrite", "true"])
+            cli.main([*words, *SMALL])
         elif words[0] == "evaluate":
             cli.main([*words, "--only", "rank,knn"])
         else:
@@ -57,10 +57,10 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit.run("fit", ["--config", str(ROOT / "configs/digits/dim_local_infonce.yaml"), *SMALL])
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 3
     images = torch.rand(8, 3, 32, 32) * 2 - 1
     for block in blocks:
-        exec(block.replace("runs/cifar10", "runs/digits"), {"images": images, "batches": [images] * 2})
+        exec(block.replace("runs/cifar10", "runs/digits"), {"images": images})
 
 
 def test_commands_that_reproduce_make_a_plan(capsys):
@@ -107,7 +107,7 @@ def test_pages_name_commands_and_files_that_are_there(page, capsys, monkeypatch)
         assert (page.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("page", ["evaluate", "mine", "own-data"])
+@pytest.mark.parametrize("page", ["evaluate", "mine", "own-data", "train"])
 def test_python_of_pages_runs(page, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.S)
     assert blocks
@@ -115,7 +115,8 @@ def test_python_of_pages_runs(page, tmp_path, monkeypatch):
     fit.run("fit", ["--config", str(ROOT / "configs/digits/dim_local_infonce.yaml"), *SMALL])
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
     cli.main(["predict", "runs/digits/dim_local_infonce", str(tmp_path)])
-    names = {"images": torch.rand(8, 3, 32, 32) * 2 - 1}
+    images = torch.rand(8, 3, 32, 32) * 2 - 1
+    names = {"images": images, "batches": [images] * 2}
     monkeypatch.setattr(sources, "_OWN", {})
     for block in blocks:
         exec(block.replace("runs/cifar10", "runs/digits"), names)
@@ -128,7 +129,7 @@ def test_python_of_pages_runs(page, tmp_path, monkeypatch):
 
 def test_no_page_s_python_is_forgotten():
     shown = {page.stem for page in PAGES if "```python" in page.read_text()}
-    assert shown == {"evaluate", "mine", "own-data", "pretrained"}
+    assert shown == {"evaluate", "mine", "own-data", "pretrained", "train"}
 
 
 def test_the_faults_of_the_page_are_those_that_were_tried():
