@@ -13,6 +13,7 @@ estimates on these scores, or None where it has none. To add an objective, defin
 Sources: Hjelm et al. 2019, section 3; Nowozin et al. 2016, table 6; Poole et al. 2019; Song and Ermon 2020.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from dim.errors import UserError
 OBJECTIVES: dict[str, "Objective"] = {}
 
 
+@functools.cache
 def _takes(function: Callable[..., Tensor], parameter: str) -> bool:
     return parameter in inspect.signature(function).parameters
 
@@ -58,8 +60,6 @@ class Objective:
         self._value = value
         self._estimate: Callable[..., Tensor] | None = None
         self.takes_baseline = _takes(value, "log_baseline")
-        self._take_union = {value} if _takes(value, "union") else set()
-        self._estimate_takes_value = False
 
     def __repr__(self) -> str:
         return f"<objective {self.name}>"
@@ -72,12 +72,10 @@ class Objective:
     def estimator(self, estimate: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Decorator: `estimate` is what this objective reports, in nats.
 
-        It takes the scores, or, if its first parameter is called `value`, the objective's value and the negatives.
+        It takes the scores, and `log_baseline` and `union` if it has parameters of these names; or, if its first
+        parameter is called `value`, the objective's value and the negatives.
         """
         self._estimate = estimate
-        self._estimate_takes_value = _takes(estimate, "value")
-        if _takes(estimate, "union"):
-            self._take_union.add(estimate)
         return estimate
 
     def _call(self, function: Callable[..., Tensor], arguments: tuple[Tensor | None, ...], union: bool) -> Tensor:
@@ -94,9 +92,9 @@ class Objective:
         # Exponentials and log-sum-exps of half-precision scores are taken in float32.
         dtype = torch.promote_types(positive.dtype, torch.float32)
         extra: dict[str, Tensor | bool] = {}
-        if self.takes_baseline and log_baseline is not None:
+        if _takes(function, "log_baseline") and log_baseline is not None:
             extra["log_baseline"] = log_baseline.to(dtype)
-        if function in self._take_union:
+        if _takes(function, "union"):
             extra["union"] = union
         return function(positive.to(dtype), negative.to(dtype), **extra)
 
@@ -124,7 +122,7 @@ class Objective:
         """
         if self._estimate is None:
             return None
-        if self._estimate_takes_value:
+        if _takes(self._estimate, "value"):
             value = self(positive, negative, log_baseline, union) if value is None else value
             return self._estimate(value, negative)
         return self._call(self._estimate, (positive, negative, log_baseline), union)

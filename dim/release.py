@@ -143,4 +143,4 @@ def reference(encoder: Encoder) -> list[float]:
     size = encoder.image_size
     ramp = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
     with torch.no_grad():
-        return encoder.features(ramp)["y"][0].tolist()
+        return encoder(ramp)["y"].flatten(1)[0].tolist()

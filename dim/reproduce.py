@@ -22,7 +22,7 @@ from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, default_bu
 from dim.reproduction.executors import Cluster, Executor, Machine, Slurm
 from dim.reproduction.jobs import Outcome
 from dim.reproduction.published import note
-from dim.reproduction.rows import GRIDS, Row, data_of, name_of, rows_of, select
+from dim.reproduction.rows import GRIDS, Row, data_of, name_of, refuse_own, rows_of, select
 from dim.reproduction.runs import Places, Run, plan_run, state
 
 Where = Literal["local", "gpus", "slurm"]
@@ -71,13 +71,14 @@ def reproduce(
         configs: folder with the configs.
         runs: where runs live: RUNS/BUDGET/DATA/NAME/seedK.
         output: where the table is written, as EXPERIMENT-DATA-BUDGET.json and .csv.
-        dry_run: show what is left and how long it may take.
+        dry_run: show what is left and how long it may take (--dry-run does too).
 
     Returns:
         The exit status: 0 if everything that was asked for is done.
     """
     at_least(1, seeds=seeds)
     name_of(experiment)
+    refuse_own(extra, "behind --")
     places = Places(configs, runs, root, download)
     tasks: list[Task] = []
     for name in (data or ",".join(data_of(experiment))).split(","):

@@ -211,6 +211,22 @@ def test_scores_of_the_wrong_shape_are_refused():
         objectives.tuba(torch.zeros(3, 1), torch.zeros(3, 2))
 
 
+def test_an_estimate_of_scores_alone_belongs_to_an_objective_with_a_baseline(monkeypatch):
+    monkeypatch.setattr(objectives, "OBJECTIVES", {})
+
+    @objectives.objective
+    def own(positive, negative, log_baseline):
+        return positive.mean() - negative.mean() + log_baseline.mean()
+
+    @own.estimator
+    def gap(positive, negative):
+        return positive.mean() - negative.mean()
+
+    scores = torch.ones(3, 1), torch.zeros(3, 2), torch.full((3, 1), 2.0)
+    assert own(*scores) == 3
+    assert own.estimate(*scores) == 1
+
+
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if OBJECTIVES[name].takes_baseline])
 def test_a_baseline_of_another_shape_is_refused(name):
     positive, negative = torch.randn(8, 1), torch.randn(8, 8)

@@ -230,6 +230,13 @@ def test_the_grids_of_figures_are_runs_of_their_own(dim):
     assert (made["alpha"], made["beta"], made["gamma"]) == (1, 0, 0.1)
 
 
+def test_all_negatives_are_those_of_the_batches_that_were_trained_with(dim):
+    rows = ("--rows", "infoNCE with all*,infoNCE with 4 *")
+    dim("negatives", "--budget", "smoke", *rows, "--", "--data.batch_size", "32")
+    (four, every) = (row["place"] for row in content(dim, "negatives-cifar10-smoke")["rows"] if row["ours"])
+    assert (four["negatives"], every["negatives"]) == (4, 31 * 64)
+
+
 def test_a_plan_does_nothing_and_tells_the_time(dim):
     status, printed = dim("table5", "--data", "cifar10", "--dry-run")
     assert status == 0
@@ -247,6 +254,10 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
         (["--data", "mnist"], "no row of table1 has a config for mnist"),
         (["--", "--trainer.max_epochs"], "come in pairs"),
         (["--", "max_epochs", "1"], "no option"),
+        (["--", "--model.init_from", "[1"], r"--model.init_from \[1: the value is not YAML"),
+        (["--", "--data.source", "digits"], "behind --: data.source is not an option here"),
+        (["--", "--data.init_args.root=x", "--overwrite", "true"], "behind --: data.root, overwrite is not"),
+        (["--dry-run", "--", "--data.batch_size", "0"], "batch_size is 0: it must be at least 1"),
         (
             ["--", "--trainer.max_epoch", "1"],
             "Fully supervised, cifar10: dim fit has no option .* did you mean 'trainer.max_epochs'",

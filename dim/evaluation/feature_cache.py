@@ -1,4 +1,4 @@
-"""Features kept on disk under a name made of weights, images and version: other ones are never taken for them."""
+"""Features kept on disk, named after weights, images and what becomes of a few: others are never taken for them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def cached(
     """
     if folder is None:
         return encode(encoder, images, layers, device=device, progress=progress)
-    digest = key(encoder, images, device)
-    files = {layer: folder / f"{digest[:32]}-{layer}.safetensors" for layer in layers}
+    digest, first = key(encoder, images, device), encode(encoder, images[:8], layers, device=device)
+    files = {layer: folder / f"{_named(digest, first[layer])}-{layer}.safetensors" for layer in layers}
     kept = {layer: _read(file, layer, len(images), device) for layer, file in files.items()}
     found = {layer: features for layer, features in kept.items() if features is not None}
     if missing := [layer for layer in layers if layer not in found]:
@@ -48,6 +48,11 @@ def cached(
                 file.write(save({layer: features.cpu()}))
             found[layer] = features
     return {layer: found[layer] for layer in layers}
+
+
+def _named(digest: str, features: Tensor) -> str:
+    """A name that is another one where an encoder's code has changed and the same weights give other features."""
+    return hashlib.sha256(digest.encode() + features.cpu().contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
 def _read(file: Path, layer: str, rows: int, device: torch.device) -> Tensor | None:

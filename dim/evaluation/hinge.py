@@ -4,7 +4,7 @@
     maximise over a  D(a) = sum_i a_i - 1/2 |sum_i a_i y_i x_i|^2,  0 <= a_i <= cost_i
 
 Solved by the alternating direction method of multipliers (Boyd et al. 2011): margins z are variables of their
-own, tied to w by a penalty rho / 2 |z - y X w + u|^2. The step in w is one solve with the factor of the rows'
+own, tied to w by a penalty rho / 2 |y X w - z + u|^2. The step in w is one solve with the factor of the rows'
 moments, the step in z is closed form, and a = -rho u is feasible by construction, so that P(w) - D(a) bounds how
 far P(w) lies above its minimum. Rounding the hinge's corner and narrowing it (Newton's method) was tried first: it
 needed five times as many products with the rows for the same gap.

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from dim import distributed
 from dim.data.loader import Batch
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.models.base import Model, Step
 from dim.networks.modes import evaluating
 
@@ -28,6 +28,7 @@ class Supervised(Model):
 
     def __init__(self, num_classes: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        at_least(1, num_classes=num_classes)
         self.classifier = nn.Linear(self.code_size, num_classes)
         self.register_buffer("final_accuracy", torch.zeros(()))
         self.register_buffer("best_accuracy", torch.zeros(()))

@@ -34,14 +34,27 @@ def encoder(name: str) -> Callable[[type["Encoder"]], type["Encoder"]]:
     return register
 
 
-def build_encoder(name: str, code_size: int) -> "Encoder":
-    """The encoder called `name` with a code of `code_size` numbers, freshly initialised."""
+def encoder_class(name: str) -> type["Encoder"]:
+    """The class of the encoder called `name`.
+
+    Raises:
+        UserError: there is none.
+    """
     if name not in ENCODERS:
         raise UserError(
             f"there is no encoder '{name}': choose one of {', '.join(ENCODERS)}, or let DIM_IMPORT name the module of "
             "your own"
         )
-    return ENCODERS[name](code_size)
+    return ENCODERS[name]
+
+
+def build_encoder(name: str, code_size: int) -> "Encoder":
+    """The encoder called `name` with a code of `code_size` numbers, freshly initialised.
+
+    Raises:
+        UserError: there is none.
+    """
+    return encoder_class(name)(code_size)
 
 
 def rebuild_encoder(name: str, code_size: int, state: Mapping[str, Tensor], origin: str | Path) -> "Encoder":
@@ -85,6 +98,17 @@ class Encoder(nn.Module):
                 "of named outputs, local, y and those in layers among them"
             )
         return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
+
+    def shape(self, output: str, needed_by: str) -> tuple[int, ...]:
+        """The shape of one output for one image.
+
+        Raises:
+            UserError: there is no such output, saying what needs it.
+        """
+        shapes = self.shapes()
+        if output not in shapes:
+            raise UserError(f"{type(self).__name__} gives no output {output}, which {needed_by} needs")
+        return shapes[output]
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The probed layers of images, each flattened to (N, D).

@@ -22,8 +22,12 @@ def whiten(convolution: nn.Conv2d, maps: Tensor) -> None:
     """
     assert not isinstance(convolution.padding, str)
     kernel = convolution.kernel_size[0], convolution.kernel_size[1]
-    patches = functional.unfold(maps, kernel, convolution.dilation, convolution.padding, convolution.stride)
-    variances, directions = torch.linalg.eigh(patches.transpose(1, 2).flatten(0, 1).T.double().cov())
+    count, total, moments = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for part in maps.split(100):  # all patches of thousands of images are gigabytes
+        patches = functional.unfold(part, kernel, convolution.dilation, convolution.padding, convolution.stride)
+        rows = patches.transpose(1, 2).flatten(0, 1).double()
+        count, total, moments = count + len(rows), total + rows.sum(0), moments + rows.T @ rows
+    variances, directions = torch.linalg.eigh((moments - total.outer(total) / count) / (count - 1))
     varying = directions[:, variances > 1e-6 * variances[-1]]
     # As long as the filters that PyTorch draws.
     half = varying.T.flip(0)[: len(convolution.weight) // 2] / math.sqrt(3)

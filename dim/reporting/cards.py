@@ -9,7 +9,7 @@ import yaml
 from dim import release
 from dim.evaluation.protocol import PROTOCOLS
 from dim.files import replacing
-from dim.networks.encoders import ENCODERS, LAYERS
+from dim.networks.encoders import LAYERS, encoder_class
 from dim.provenance import short
 from dim.reporting.text import with_section
 from dim.reporting.views import DATA
@@ -117,7 +117,7 @@ def text(file: str, record: dict[str, Any], measured: Iterable[dict[str, Any]]) 
     """The card as Markdown."""
     facts, name = record["metadata"], Path(file).stem
     config = yaml.safe_load(facts.get("training_config", "{}"))
-    size, layers = facts["image_size"], ", ".join(f'"{layer}"' for layer in ENCODERS[facts["encoder"]].layers)
+    size, layers = facts["image_size"], ", ".join(f'"{layer}"' for layer in encoder_class(facts["encoder"]).layers)
     data = f" on {_data(facts['data'])}" if "data" in facts else ""
     method = f", trained by `{facts['model']}`{data}" if "model" in facts else data
     parts = [

@@ -19,9 +19,10 @@ CLASSES = 10
 def neighbours(split: Split, codes: Tensor, classes: Sequence[str], queries: int = 8, count: int = 8) -> Figure:
     """Test images (left) and the test images whose codes (N, Y) are nearest to theirs; frames: the same class."""
     chosen = one_of_each_class(split, queries)
-    found = nearest(codes, chosen, count).tolist()
+    found = nearest(codes, chosen, count)
+    count = found.shape[1]
     made, axes = figure(len(chosen), count + 1, 0.75, 0.8)
-    for place, (query, rows) in enumerate(zip(chosen, found, strict=True)):
+    for place, (query, rows) in enumerate(zip(chosen, found.tolist(), strict=True)):
         for axis, row in zip(axes[place * (count + 1) :], [query, *rows], strict=False):
             axis.imshow(split.images[row].permute(1, 2, 0).cpu().numpy())
             axis.set(xticks=[], yticks=[])

@@ -83,11 +83,11 @@ def nearest(codes: Tensor, queries: Sequence[int], count: int) -> Tensor:
         codes: (N, Y).
 
     Returns:
-        (queries, count) int64.
+        (queries, count) int64; fewer where there are no more.
     """
     distances = torch.cdist(codes[list(queries)], codes, p=1)
     distances[range(len(queries)), list(queries)] = torch.inf
-    return distances.topk(count, largest=False).indices
+    return distances.topk(min(count, len(codes) - 1), largest=False).indices
 
 
 def one_of_each_class(split: Split, count: int) -> list[int]:

@@ -1,18 +1,15 @@
 """How long what is left will take: from measured runs where there are any, else by a rule that is stated."""
 
-import inspect
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dim.data import ImageData
-from dim.errors import UserError
+from dim.errors import UserError, at_least
 from dim.reproduction import recipes
 from dim.reproduction.results import training_seconds
 from dim.reproduction.runs import RECORD, Run, needed_evaluations, read_evaluation, read_record, state
 
-BATCH = inspect.signature(ImageData).parameters["batch_size"].default
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_437}
 STEP_SECONDS, EVALUATION_SECONDS, START_SECONDS = 0.25, 30.0, 15.0
 RULE = (
@@ -87,8 +84,8 @@ def _by_rule(run: Run, part: str) -> float:
     images = IMAGES.get(run.data, 50_000)
     if part == "evaluation":
         return START_SECONDS + EVALUATION_SECONDS * len(run.evaluating.only) * 3 * images / 50_000
-    batch = recipes.get(run.recipe, "data.init_args.batch_size", BATCH)
+    at_least(1, batch_size=run.batch_size)
     steps = recipes.get(run.recipe, "trainer.limit_train_batches", None)
-    whole = images // batch
+    whole = images // run.batch_size
     per_epoch = min(whole, steps) if isinstance(steps, int) else int(whole * (steps if steps else 1))
     return START_SECONDS + STEP_SECONDS * per_epoch * (run.epochs or 1)

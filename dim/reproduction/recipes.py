@@ -36,7 +36,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     """Options of `dim fit` (--a.b value or --a.b=value) as a config.
 
     Raises:
-        UserError: an option without a value, or a value without an option.
+        UserError: an option without a value, a value without an option, or one that cannot be read.
     """
     config: dict[str, Any] = {}
     words = [part for word in options for part in (word.split("=", 1) if word.startswith("--") else [word])]
@@ -50,11 +50,20 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
         path = option[2:].split(".")
         if path[0] in SHORT and len(path) == 2:
             path.insert(1, "init_args")
-        nested: Any = yaml.safe_load(value)
+        try:
+            nested: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{option} {value}: the value is not YAML: {' '.join(str(error).split())}") from error
         for part in reversed(path):
             nested = {part: nested}
         config = merge(config, nested)
     return config
+
+
+def given(config: dict[str, Any], path: str) -> bool:
+    """Whether there is anything at a dotted path."""
+    missing = object()
+    return get(config, path, missing) is not missing
 
 
 def get(config: dict[str, Any], path: str, default: Any = None) -> Any:

@@ -20,6 +20,8 @@ from dim.reproduction.runs import CONFIG, Run, State, belongs, read_evaluation, 
 from dim.results import write_csv
 
 VERSION = 1
+POSITIONS = 64
+"""Of the map that conv32's local critic scores."""
 
 
 def gather(
@@ -66,7 +68,7 @@ def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         "config": row.config,
         "name": row.name,
         "options": list(row.options),
-        "place": row.place,
+        "place": _place(row, runs[0]),
         "epochs": runs[0].epochs,
         "published": {} if runs[0].validation else row.published,
         "ours": {
@@ -74,6 +76,13 @@ def _row(experiment: str, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         },
         "seeds": seeds,
     }
+
+
+def _place(row: Row, run: Run) -> dict[str, Any]:
+    """Where a row stands in its grid; all negatives are those of the run's batches, at all positions."""
+    if "negatives" not in row.place:
+        return row.place
+    return {**row.place, "negatives": row.place["negatives"] or (run.batch_size - 1) * POSITIONS}
 
 
 def _note_other_images(rows: Sequence[dict[str, Any]]) -> None:

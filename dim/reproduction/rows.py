@@ -9,7 +9,7 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.reproduction.published import TABLES, published, published_row
-from dim.reproduction.recipes import parse_options, read_config
+from dim.reproduction.recipes import given, parse_options, read_config
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Row:
         published: column -> number, or [mean, deviation].
         options: of `dim fit`, on top of the configs.
         suffix: of the run's name, where options make it another run than the config's own.
-        place: where the row stands in a grid.
+        place: where the row stands in a grid; negatives None are all of a batch.
     """
 
     label: str
@@ -41,9 +41,10 @@ class Row:
 def _negatives() -> list[Row]:
     """Negatives for each positive, for three objectives: the paper's figure of DIM(L) against their number.
 
-    Its numbers are not published as text. Here: so many of the 63 other images of a batch, at the positive's own
-    position; and all of them at all positions. The critic is the encode-and-dot one; the paper's ablations, as far as
-    is recalled, had concatenate-and-convolve, with which all positions of all images are out of reach of two cores.
+    Its numbers are not published as text. Here: so many of a batch's other images (the budget cpu has 64), at the
+    positive's own position; and all of them at all positions. The critic is the encode-and-dot one; the paper's
+    ablations, as far as is recalled, had concatenate-and-convolve, with which all positions of all images are out of
+    reach of two cores.
     """
     counts = (1, 4, 16, 63, None)
     return [
@@ -52,7 +53,7 @@ def _negatives() -> list[Row]:
             f"dim_local_{objective}",
             options=("--model.negatives", str(count)) if count else (),
             suffix=f"negatives{count}" if count else "",
-            place={"objective": name, "negatives": count or ALL_NEGATIVES},
+            place={"objective": name, "negatives": count},
         )
         for objective, name in (("dv", "DV"), ("jsd", "JSD"), ("infonce", "infoNCE"))
         for count in counts
@@ -76,8 +77,6 @@ def _weights() -> list[Row]:
     ]
 
 
-ALL_NEGATIVES = 63 * 64
-"""All other images of a batch of 64, at all 64 positions."""
 GRIDS: dict[str, Callable[[], list[Row]]] = {"negatives": _negatives, "weights": _weights}
 
 
@@ -129,8 +128,20 @@ def rows_of(experiment: str, data: str, configs: Path) -> list[Row]:
     return rows
 
 
-OWN = {"name", "runs", "seed_everything", "data.source", "data.root", "ckpt_path", "overwrite"}
+OWN = ("name", "runs", "seed_everything", "data.source", "data.root", "ckpt_path", "overwrite")
 """Options that decide which run it is and where it lies."""
+
+
+def refuse_own(options: Sequence[str], where: str) -> None:
+    """Refuses options of `dim fit` that `dim reproduce` gives itself.
+
+    Raises:
+        UserError: there are such, or they are no options.
+    """
+    config = parse_options(options)
+    found = [name for name in OWN if any(given(config, path) for path in (name, name.replace(".", ".init_args.")))]
+    if found:
+        raise UserError(f"{where}: {', '.join(found)} is not an option here: `dim reproduce` gives it itself")
 
 
 def read_rows(path: Path, data: str) -> list[Row]:
@@ -151,10 +162,8 @@ def read_rows(path: Path, data: str) -> list[Row]:
         label, options = str(entry["label"]), entry.get("options") or {}
         if not isinstance(options, dict):
             raise UserError(f"{path}, row {number}: options are NAME: VALUE, such as model.gamma: 0, not {options}")
-        if own := sorted(OWN & {str(name) for name in options}):
-            raise UserError(f"{path}, row {number}: {', '.join(own)} is not a row's to say: `dim reproduce` does")
         words = tuple(word for name, value in options.items() for word in (f"--{name}", _as_word(value)))
-        parse_options(words)
+        refuse_own(words, f"{path}, row {number}")
         suffix = re.sub(r"[^\w.]+", "-", label).strip("-.") if words else ""
         if words and not suffix:
             raise UserError(f"{path}, row {number}: give the label '{label}' a letter or a number")

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dim.checkpoints import FOLDER, LAST
+from dim.data import ImageData
 from dim.errors import UserError
 from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, file_name
 from dim.files import sha256, write_json
 from dim.models import Model
-from dim.networks.encoders import ENCODERS
+from dim.networks.encoders import encoder_class
 from dim.reproduction import recipes
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, budget_configs
 from dim.reproduction.rows import Row
 
 ENCODER = inspect.signature(Model).parameters["encoder"].default
+BATCH_SIZE = inspect.signature(ImageData).parameters["batch_size"].default
 RECORD, CONFIG, OUTPUT = "reproduction.json", "config.yaml", "output.log"
 Stage = Literal["missing", "begun", "trained", "done", "stale"]
 
@@ -67,6 +69,10 @@ class Run:
     @property
     def epochs(self) -> int | None:
         return recipes.get(self.recipe, "trainer.max_epochs")
+
+    @property
+    def batch_size(self) -> int:
+        return recipes.get(self.recipe, "data.init_args.batch_size", BATCH_SIZE)
 
     @property
     def validation(self) -> int:
@@ -207,12 +213,12 @@ def belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
 
 def needed_evaluations(run: Run) -> list[tuple[str, str]]:
     """(evaluation, layer) of all that the run's evaluation consists of."""
-    encoder = ENCODERS[recipes.get(run.recipe, "model.init_args.encoder", ENCODER)]
+    encoder = encoder_class(recipes.get(run.recipe, "model.init_args.encoder", ENCODER))
     needed = [
         (name, layer)
         for name in run.evaluating.only
         for layer in encoder.layers
-        if EVALUATIONS[name].layers is None or layer in (EVALUATIONS[name].layers or ())
+        if layer in (EVALUATIONS[name].layers or encoder.layers)
     ]
     supervised = recipes.get(run.recipe, "model.class_path", "").endswith("Supervised")
     # Its own classifier's accuracy is of test images.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dim.data.loader import Batch
+from dim.errors import UserError
 from dim.models import Supervised
 
 
@@ -70,3 +71,8 @@ def test_only_a_checkpoint_of_the_weights_that_were_measured_holds_an_accuracy(b
     model.on_save_checkpoint(within_the_next)
     assert at_the_end["classifier"] == {"accuracy": final, "accuracy_best": best}
     assert "classifier" not in within_the_next
+
+
+def test_no_classes_are_refused():
+    with pytest.raises(UserError, match="num_classes is -1: it must be at least 1"):
+        Supervised(num_classes=-1)

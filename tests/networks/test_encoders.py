@@ -90,6 +90,14 @@ def test_an_encoder_that_lacks_an_output_is_told(outputs):
         Odd(outputs).shapes()
 
 
+def test_an_output_that_something_else_needs_is_named():
+    assert Odd(("local", *LAYERS)).shape("conv", "anything") == (3, 8, 8)
+    short = Odd(("local", "y"))
+    short.layers = ("y",)
+    with pytest.raises(UserError, match="Odd gives no output conv, which a global critic needs"):
+        short.shape("conv", "a global critic")
+
+
 def test_no_name_is_taken_twice():
     with pytest.raises(UserError, match="an encoder 'conv32' already"):
         encoder("conv32")(Odd)

@@ -46,6 +46,17 @@ def test_directions_are_those_of_the_patches(images):
     )
 
 
+def test_images_may_come_in_any_number(images):
+    """Moments are added up part by part."""
+    filters = []
+    for copies in (1, 3):
+        torch.manual_seed(0)
+        encoder = build_encoder("conv32", 16)
+        whiten(first(encoder), images.repeat(copies, 1, 1, 1))
+        filters.append(first(encoder).weight.detach())
+    torch.testing.assert_close(filters[0][:8].abs(), filters[1][:8].abs(), atol=1e-4, rtol=1e-3)
+
+
 def test_every_encoder_takes_it_and_keeps_filters_beyond(images):
     for name in ENCODERS:
         torch.manual_seed(0)

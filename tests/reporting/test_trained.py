@@ -11,6 +11,7 @@ def test_nearest_are_those_of_the_smallest_l1_distance_without_the_query():
         distances = (codes - codes[query]).abs().sum(1)
         order = [row for row in distances.argsort().tolist() if row != query]
         assert rows == order[:4]
+    assert nearest(codes[:3], [1], 8).shape == (1, 2)
 
 
 def test_queries_are_the_first_of_their_classes():

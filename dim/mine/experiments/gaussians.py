@@ -96,10 +96,13 @@ def gaussians(
     correlations = tuple(plan.rho if rho is None else rho)
     if (
         not all(-1 < r < 1 for r in (*correlations, consistency_rho))
-        or min(sizes) < 1
+        or not correlations
+        or min(sizes, default=0) < 1
         or (seeds is not None and seeds < 1)
     ):
-        raise UserError("gaussians: correlations lie between -1 and 1, sizes and seeds are at least 1")
+        raise UserError(
+            "gaussians: correlations lie between -1 and 1, sizes and seeds are at least 1; give at least one of each"
+        )
     chosen = tuple(estimators or plan.estimators)
     grid: list[Setting] = [
         {"part": "grid", "size": size, "rho": r, "estimator": name, "seed": seed}

@@ -54,7 +54,14 @@ def test_summaries_are_means_over_seeds():
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
-    for options in (["--rho", "[1.0]"], ["--seeds", "0"], ["--estimators", "[mi]"], ["--protocol", "slow"]):
+    for options in (
+        ["--rho", "[1.0]"],
+        ["--rho", "[]"],
+        ["--sizes", "[]"],
+        ["--seeds", "0"],
+        ["--estimators", "[mi]"],
+        ["--protocol", "slow"],
+    ):
         with pytest.raises(SystemExit):
             cli.main(["mine", "gaussians", "--output", str(tmp_path), *options])
         assert len(capsys.readouterr().err.splitlines()) == 1
