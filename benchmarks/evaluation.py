@@ -51,11 +51,11 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
         rows: list[dict[str, Any]] = [{"part": "encoding", "layer": "all", **cost(ceiling, encode_both)}]
         protocol = PROTOCOLS[options.protocol]
-        task = Task(features[0], features[1], data.train, data.test, protocol, 0, f"{folder}/", progress)
         for part in options.only:
             for layer in EVALUATIONS[part].layers or LAYERS:
-                alone = task.layers([layer])
-                found = cost(ceiling, functools.partial(EVALUATIONS[part].run, alone))
+                sides = features[0][layer], features[1][layer], data.train, data.test
+                task = Task(layer, *sides, protocol, 0, f"{folder}/", progress)
+                found = cost(ceiling, functools.partial(EVALUATIONS[part].run, task))
                 rows.append({"part": part, "layer": layer, **found})
     return rows
 

@@ -166,14 +166,14 @@ def probe(
     """Accuracies of each of the MLP probes, by default the quick protocol's, on the held-out images."""
     parts = data.splits["train"], data.splits["validation"]
     train, held = (encode(encoder, part.images, layers) for part in parts)
-    bar, found = progress.add_task("probes", total=len(probes)), []
-    for number, settings in enumerate(probes):
-
-        def report(_: str, share: float, before: int = number) -> None:
-            progress.update(bar, completed=before + share)
-
-        results = mlp(train, parts[0].labels, held, parts[1].labels, settings, report)
-        found.append({layer: result["accuracy"] for layer, result in results.items()})
+    bar = progress.add_task("probes", total=len(probes) * len(layers))
+    found: list[dict[str, float]] = []
+    for settings in probes:
+        found.append({})
+        for layer in layers:
+            result = mlp(train[layer], parts[0].labels, held[layer], parts[1].labels, settings)
+            found[-1][layer] = result["accuracy"]
+            progress.update(bar, advance=1)
     progress.remove_task(bar)
     return found
 

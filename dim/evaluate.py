@@ -11,17 +11,10 @@ from dim import checkpoints, cpu, release
 from dim.data.sources import FIXED, ROOT, Dataset, held_out, load_for_encoder, split_validation
 from dim.devices import choose_device
 from dim.errors import UserError, at_least
-from dim.evaluation.protocol import (
-    EVALUATIONS,
-    PROBES,
-    PROTOCOLS,
-    Protocol,
-    ProtocolName,
-    ResultFile,
-    file_name,
-    suiting,
-)
+from dim.evaluation.battery import EVALUATIONS, PROBES
+from dim.evaluation.protocol import ResultFile, suiting
 from dim.evaluation.protocol import evaluate as run_protocol
+from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName, file_name
 from dim.files import sha256
 from dim.parsing import parse
 from dim.progress import bars
@@ -101,7 +94,7 @@ def evaluate(
     if source is None:
         raise UserError(f"{file} does not say what it was trained on: give --data.source and --data.root")
     asked = layers.split(",") if layers else encoder.layers
-    able = [name for name, kind in EVALUATIONS.items() if kind.layers is None or set(kind.layers) & set(asked)]
+    able = [name for name, kind in EVALUATIONS.items() if kind.of(asked)]
     evaluations = able if only == "all" else only.split(",")
     suiting(evaluations, asked)  # a mistake is told before data are read
     dataset = load_for_encoder(source, data.root or trained.get("root") or ROOT, data.download, encoder.image_size)

@@ -73,7 +73,7 @@ def found(encoder, source, root=".", train=4000, test=1000):
     dataset = dataset_of(source, root, encoder.image_size)
     splits = (dataset.train.rows(slice(train)), dataset.test.rows(slice(test)))
     (x, labels), (query, truth) = ((encode(encoder, s.images, ["y"])["y"], s.labels) for s in splits)
-    return knn(x, labels, query, truth, neighbours=(10,))["accuracy"][0], 100 / len(dataset.classes)
+    return knn(x, labels, query, truth, neighbours=10)["accuracy"], 100 / len(dataset.classes)
 
 
 dataset_of = functools.cache(lambda source, root, size: load_dataset(source, root, image_size=size))

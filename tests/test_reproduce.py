@@ -14,7 +14,7 @@ import torch
 
 from dim import cli, reproduce
 from dim.errors import UserError
-from dim.evaluation.protocol import EVALUATIONS
+from dim.evaluation.battery import EVALUATIONS
 from dim.reporting.text import readme_section
 from dim.reporting.views import in_order, view
 from dim.reproduction.published import published

@@ -1,7 +1,7 @@
 """All evaluations of a frozen encoder: what each makes of the features, labels and images of both splits."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,16 @@ from dim.progress import Report
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What an evaluation is given: features, labels and images of both splits, and how to behave.
+    """What an evaluation is given: a layer's features, labels and images of both splits, and how to behave.
 
     Attributes:
-        train, test: layer -> (N, D) float32.
+        train, test: (N, D) float32.
         pictures: what paths of pictures begin with; None for a task that draws none.
     """
 
-    train: Mapping[str, Tensor]
-    test: Mapping[str, Tensor]
+    layer: str
+    train: Tensor
+    test: Tensor
     train_split: Split
     test_split: Split
     protocol: Protocol
@@ -39,111 +40,79 @@ class Task:
     pictures: str | None
     progress: Report
 
-    def layers(self, names: Iterable[str]) -> "Task":
-        """The same with these layers alone."""
-        chosen = list(names)
-        return dataclasses.replace(
-            self, train={n: self.train[n] for n in chosen}, test={n: self.test[n] for n in chosen}
-        )
-
-    def report(self, layer: str) -> Report:
+    def report(self, what: str, done: float) -> None:
         """Progress with the layer's name in it."""
-        return lambda what, done: self.progress(f"{what} ({layer})", done)
+        self.progress(f"{what} ({self.layer})", done)
 
     def picture(self, name: str) -> Path | None:
         """Where a picture goes, or None."""
-        return None if self.pictures is None else Path(self.pictures + name)
+        return None if self.pictures is None else Path(f"{self.pictures}{name}-{self.layer}.png")
 
-    def rows(self, layer: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Training features and labels, test features and labels."""
-        return self.train[layer], self.train_split.labels, self.test[layer], self.test_split.labels
+        return self.train, self.train_split.labels, self.test, self.test_split.labels
 
 
-LayerResults = dict[str, dict[str, Any]]
+def _mlp(task: Task) -> dict[str, Any]:
+    return mlp(*task.rows, dataclasses.replace(task.protocol.mlp, seed=task.seed), task.report)
 
 
-def _mlp(task: Task) -> LayerResults:
-    probe = dataclasses.replace(task.protocol.mlp, seed=task.seed)
-    report = task.report(", ".join(task.train))
-    return mlp(task.train, task.train_split.labels, task.test, task.test_split.labels, probe, report)
+def _svm(task: Task) -> dict[str, Any]:
+    options = {**task.protocol.svm, "seed": task.seed, "progress": task.report}
+    found = svm(*task.rows, **options)
+    if costs := task.protocol.raw_costs:
+        found["raw"] = svm(*task.rows, **{**options, "costs": costs, "standardise": False, "runs": 0})
+    return found
 
 
-def _svm(task: Task) -> LayerResults:
-    results = {}
-    for layer in task.train:
-        options = {**task.protocol.svm, "seed": task.seed, "progress": task.report(layer)}
-        results[layer] = svm(*task.rows(layer), **options)
-        if costs := task.protocol.raw_costs:
-            raw = {**options, "costs": costs, "standardise": False, "runs": 0}
-            results[layer]["raw"] = svm(*task.rows(layer), **raw)
-    return results
+def _linear(task: Task) -> dict[str, Any]:
+    return linear(*task.rows, seed=task.seed, progress=task.report, **task.protocol.linear)
 
 
-def _linear(task: Task) -> LayerResults:
-    options = task.protocol.linear
-    return {
-        layer: linear(*task.rows(layer), seed=task.seed, progress=task.report(layer), **options) for layer in task.train
-    }
+def _knn(task: Task) -> dict[str, Any]:
+    return knn(*task.rows, neighbours=min(20, len(task.train)), progress=task.report)
 
 
-def _knn(task: Task) -> LayerResults:
-    results = {}
-    for layer in task.train:
-        k = (min(20, len(task.train_split.labels)),)
-        found = knn(*task.rows(layer), neighbours=k, progress=task.report(layer))
-        results[layer] = {**found, "accuracy": found["accuracy"][0]}
-    return results
+def _rank(task: Task) -> dict[str, Any]:
+    return spectrum(task.test)
 
 
-def _rank(task: Task) -> LayerResults:
-    return {layer: spectrum(task.test[layer]) for layer in task.train}
+def _decoder(task: Task) -> dict[str, Any]:
+    return reconstruction(
+        task.train,
+        task.train_split.images,
+        task.test,
+        task.test_split.images,
+        training=dataclasses.replace(task.protocol.decoder, seed=task.seed),
+        picture=task.picture("reconstructions"),
+        progress=task.progress,
+    )
 
 
-def _decoder(task: Task) -> LayerResults:
-    images = task.train_split.images, task.test_split.images
-    return {
-        layer: reconstruction(
-            task.train[layer],
-            images[0],
-            task.test[layer],
-            images[1],
-            training=dataclasses.replace(task.protocol.decoder, seed=task.seed),
-            picture=task.picture(f"reconstructions-{layer}.png"),
-            progress=task.progress,
-        )
-        for layer in task.train
-    }
-
-
-def _mine(task: Task) -> LayerResults:
+def _mine(task: Task) -> dict[str, Any]:
     training = dataclasses.replace(task.protocol.mine, seed=task.seed)
     images = task.train_split.images, task.test_split.images
-    results = {}
-    for layer in task.train:
-        found = information(images[0], task.train[layer], images[1], task.test[layer], training, task.progress)
-        curves = {"held-out pairs": (found["history"], "estimate"), "training batches": (found["history"], "train")}
-        if place := task.picture(f"mine-{layer}.png"):
-            plots.save(plots.convergence(f"MINE of images and {layer}", curves, found["ceiling"]), place)
-        results[layer] = found
-    return results
+    found = information(images[0], task.train, images[1], task.test, training, task.progress)
+    curves = {"held-out pairs": (found["history"], "estimate"), "training batches": (found["history"], "train")}
+    if place := task.picture("mine"):
+        plots.save(plots.convergence(f"MINE of images and {task.layer}", curves, found["ceiling"]), place)
+    return found
 
 
-def _ndm(task: Task) -> LayerResults:
+def _ndm(task: Task) -> dict[str, Any]:
     training = dataclasses.replace(task.protocol.ndm, seed=task.seed)
-    results = {}
-    for layer in task.train:
-        plain = ndm(task.train[layer], task.test[layer], training, task.report("linear code"))
-        sides = task.train[layer].sigmoid(), task.test[layer].sigmoid()
-        squashed = ndm(*sides, training, task.report("sigmoid of the code"))
-        curves = {
-            "held-out codes": (plain["history"], "estimate"),
-            "training batches": (plain["history"], "train"),
-            "held-out, with a sigmoid": (squashed["history"], "estimate"),
-        }
-        if place := task.picture(f"ndm-{layer}.png"):
-            plots.save(plots.convergence(f"NDM of {layer}", curves, plain["ceiling"]), place)
-        results[layer] = {**plain, "sigmoid": squashed}
-    return results
+    plain = ndm(task.train, task.test, training, lambda _, done: task.progress("ndm (linear code)", done))
+    sides = task.train.sigmoid(), task.test.sigmoid()
+    squashed = ndm(*sides, training, lambda _, done: task.progress("ndm (sigmoid of the code)", done))
+    curves = {
+        "held-out codes": (plain["history"], "estimate"),
+        "training batches": (plain["history"], "train"),
+        "held-out, with a sigmoid": (squashed["history"], "estimate"),
+    }
+    if place := task.picture("ndm"):
+        plots.save(plots.convergence(f"NDM of {task.layer}", curves, plain["ceiling"]), place)
+    return {**plain, "sigmoid": squashed}
 
 
 def _mlp_budget(protocol: Protocol) -> str:
@@ -166,16 +135,20 @@ class Evaluation:
     """One evaluation.
 
     Attributes:
-        run: a task in, metrics for each layer out.
+        run: a task in, metrics out.
         layers: where it is not for all of them.
         budget: what a protocol lets it spend, in words.
         seeded: whether anything of it depends on the seed; what does not is run once, however many seeds are asked for.
     """
 
-    run: Callable[[Task], LayerResults]
+    run: Callable[[Task], dict[str, Any]]
     layers: tuple[str, ...] | None = None
     budget: Callable[[Protocol], str] = lambda protocol: ""
     seeded: Callable[[Protocol], bool] = lambda protocol: True
+
+    def of(self, layers: Iterable[str]) -> list[str]:
+        """Those of the layers that it is of."""
+        return [layer for layer in layers if self.layers is None or layer in self.layers]
 
 
 EVALUATIONS: dict[str, Evaluation] = {

@@ -55,16 +55,15 @@ def reconstruction(
     test_codes: Tensor,
     test_images: Tensor,
     *,
-    training: DecoderTraining | None = None,
+    training: DecoderTraining,
     picture: str | Path | None = None,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> dict[str, Any]:
     """Fits a decoder of the codes by mean squared error and compares its images of the test codes.
 
     Args:
         train_codes, test_codes: (N, C) float32 on one device, where the decoder is trained.
         train_images, test_images: (N, 3, S, S) uint8, on any device.
-        training: by default `DecoderTraining()`.
         picture: where to write a PNG of the first test images above their reconstructions.
 
     Returns:
@@ -80,7 +79,6 @@ def reconstruction(
                 f"reconstruction: {name} codes must be (N, C) and images uint8 (N, 3, S, S), "
                 f"found {tuple(codes.shape)} and {images.dtype} {tuple(images.shape)}"
             )
-    training = training or DecoderTraining()
     decoder, losses = fit_decoder(train_codes, train_images, training, progress)
     sums = torch.zeros(4, dtype=torch.float64, device=test_codes.device)
     with evaluating(decoder):
@@ -99,10 +97,9 @@ def reconstruction(
 
 
 def fit_decoder(
-    codes: Tensor, images: Tensor, training: DecoderTraining, progress: Report | None = None
+    codes: Tensor, images: Tensor, training: DecoderTraining, progress: Report = silent
 ) -> tuple[Decoder, list[float]]:
     """A decoder fitted to codes (N, C) and uint8 images (N, 3, S, S), and its loss in every epoch."""
-    report = progress or silent
     chooser = torch.Generator().manual_seed(training.seed)
     rows = torch.randperm(len(codes), generator=chooser)[: training.images]
     if len(rows) < 2 or training.epochs < 1:
@@ -128,7 +125,7 @@ def fit_decoder(
             optimiser.step()
             scheduler.step()
             total += loss.detach()
-            report("decoder", (epoch + (step + 1) / steps) / training.epochs)
+            progress("decoder", (epoch + (step + 1) / steps) / training.epochs)
         losses.append(total.item() / steps)
     return decoder, losses
 

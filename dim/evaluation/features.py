@@ -24,7 +24,7 @@ def encode(
     batch_size: int = 500,
     device: torch.device | str | None = None,
     output_device: torch.device | str | None = None,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> dict[str, Tensor]:
     """Flattened features of the chosen layers, from one pass over the images.
 
@@ -50,7 +50,6 @@ def encode(
     encoder.to(device)
     dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
     output_device = torch.device(output_device) if output_device is not None else device
-    report = progress or silent
     features: dict[str, Tensor] = {}
     finite = {layer: torch.ones((), dtype=torch.bool, device=device) for layer in layers}
     with evaluating(encoder):
@@ -68,7 +67,7 @@ def encode(
                 if layer not in features:
                     features[layer] = torch.empty(len(images), values.shape[1], device=output_device)
                 features[layer][start : start + len(values)] = values
-            report("encoding", min(1.0, (start + batch_size) / len(images)))
+            progress("encoding", min(1.0, (start + batch_size) / len(images)))
     for layer, flag in finite.items():
         if not flag:
             raise UserError(f"encode: layer {layer!r} holds NaN or infinity; the encoder has diverged")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dim.extensions import ObjectiveName
 from dim.mine import MINE
-from dim.progress import Report
+from dim.progress import Report, silent
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ def information(
     train_codes: Tensor,
     test_images: Tensor,
     test_codes: Tensor,
-    training: MINETraining | None = None,
-    progress: Report | None = None,
+    training: MINETraining,
+    progress: Report = silent,
 ) -> dict[str, Any]:
     """Mutual information of images (N, 3, S, S) uint8 and codes (N, Y), in nats.
 
@@ -37,7 +37,6 @@ def information(
         last quarter of the evaluations, `train_estimate` on training batches, `ceiling` (log of the number of test
         pairs: no estimate far above it is a certified bound), and the `history`, a convergence curve.
     """
-    training = training or MINETraining()
     mine = MINE(
         bound=training.bound,
         epochs=training.epochs,

@@ -1,6 +1,5 @@
 """Weighted nearest neighbours by cosine similarity: no training, hence nothing to tune."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,10 +18,10 @@ def knn(
     test_features: Tensor,
     test_labels: Tensor,
     *,
-    neighbours: Sequence[int] = (20, 200),
+    neighbours: int = 20,
     temperature: float = 0.07,
     chunk: int = 500,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> dict[str, Any]:
     """Each of the nearest training rows votes for its class with weight exp(cosine / temperature).
 
@@ -35,36 +34,30 @@ def knn(
         chunk: test rows at a time; memory is chunk x training rows.
 
     Returns:
-        `accuracy`, the list of the accuracies in percent, one for each of `neighbours`.
+        `accuracy` in percent, and the settings `neighbours` and `temperature`.
 
     Raises:
         UserError: wrong types or shapes, a k outside [1, N], a temperature that is not positive.
     """
     check_splits("knn", train_features, train_labels, test_features, test_labels)
-    if not neighbours or min(neighbours) < 1 or max(neighbours) > len(train_labels):
-        raise UserError(
-            f"knn: neighbours must lie in 1 to {len(train_labels)} (the training rows), found {list(neighbours)}"
-        )
+    if not 1 <= neighbours <= len(train_labels):
+        raise UserError(f"knn: neighbours must lie in 1 to {len(train_labels)} (the training rows), found {neighbours}")
     if temperature <= 0:
         raise UserError(f"knn: temperature must be positive, found {temperature}")
-    report = progress or silent
     classes = int(train_labels.max()) + 1
     train = functional.normalize(train_features)
-    predictions: dict[int, list[Tensor]] = {k: [] for k in neighbours}
+    predictions = []
     with exact_products():
         for start in range(0, len(test_labels), chunk):
             test = functional.normalize(test_features[start : start + chunk])
-            similarity, nearest = (test @ train.T).topk(max(neighbours), dim=1)
+            similarity, nearest = (test @ train.T).topk(neighbours, dim=1)
             # Relative to the nearest neighbour, so that a small temperature does not overflow.
             weights = ((similarity - similarity[:, :1]) / temperature).exp()
-            labels = train_labels[nearest]
-            for k in neighbours:
-                votes = weights.new_zeros(len(test), classes)
-                votes.scatter_add_(1, labels[:, :k], weights[:, :k])
-                predictions[k].append(votes.argmax(1))
-            report("knn", min(1.0, (start + chunk) / len(test_labels)))
+            votes = weights.new_zeros(len(test), classes).scatter_add_(1, train_labels[nearest], weights)
+            predictions.append(votes.argmax(1))
+            progress("knn", min(1.0, (start + chunk) / len(test_labels)))
     return {
-        "accuracy": [percent(torch.cat(predictions[k]), test_labels) for k in neighbours],
-        "neighbours": list(neighbours),
+        "accuracy": percent(torch.cat(predictions), test_labels),
+        "neighbours": neighbours,
         "temperature": temperature,
     }

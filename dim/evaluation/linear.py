@@ -27,7 +27,7 @@ def linear(
     standardise: bool = True,
     validation: float = 0.1,
     seed: int = 0,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> dict[str, Any]:
     """Multinomial logistic regression: 1/2 (|W|^2 + |b|^2) + C sum of cross-entropies, converged.
 
@@ -49,14 +49,13 @@ def linear(
         raise UserError(f"linear: costs must be positive numbers, found {list(costs)}")
     if int(test_labels.max()) > int(train_labels.max()):
         raise UserError(f"linear: test label {int(test_labels.max())} is larger than every training label")
-    report = progress or silent
     if standardise:
         standardiser = Standardiser.fit(train_features)
         train_features, test_features = standardiser(train_features), standardiser(test_features)
     test = Rows(test_features)
     with exact_products():
         problem = Softmax(train_features, train_labels)
-        cost, tried, start = choose_cost(problem, costs, validation, seed, "linear", report)
+        cost, tried, start = choose_cost(problem, costs, validation, seed, "linear", progress)
         fit = problem.fit(cost, start)
         return {
             "accuracy": percent(predict(test, fit.weights), test_labels),

@@ -110,7 +110,7 @@ class Net(nn.Module):
 
 
 class Fitting:
-    """One layer's probe while it is being fitted: net, optimiser, learning rate, results of each epoch."""
+    """A probe while it is being fitted: net, optimiser, learning rate, the sum of its losses."""
 
     def __init__(
         self, probe: MLPProbe, choice: Mapping[str, float], features: Tensor, classes: int, steps: int
@@ -128,8 +128,6 @@ class Fitting:
         )
         self.scheduler = schedule(self.optimiser, probe.decay, probe.milestones, probe.epochs, steps)
         self.loss = torch.zeros((), device=device)
-        self.losses: list[float] = []
-        self.test: list[float] = []
 
     def prepared(self, features: Tensor) -> Tensor:
         """A batch as the net sees it."""
@@ -151,26 +149,25 @@ class Fitting:
         return percent(torch.cat(parts), labels)
 
 
-def mlp(
-    train_features: Mapping[str, Tensor],
-    train_labels: Tensor,
-    test_features: Mapping[str, Tensor],
-    test_labels: Tensor,
-    probe: MLPProbe | None = None,
-    progress: Report | None = None,
-) -> dict[str, dict[str, Any]]:
-    """MLP probes of several layers, fitted side by side in one loop over the batches.
+QUICK = MLPProbe()
 
-    All layers see the same batches; each has its own net, optimiser and random stream, so that its result is
-    the same whichever other layers are fitted.
+
+def mlp(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    probe: MLPProbe = QUICK,
+    progress: Report = silent,
+) -> dict[str, Any]:
+    """An MLP probe of one layer.
 
     Args:
-        train_features, test_features: layer -> (N, D) float32, all on one device.
+        train_features, test_features: (N, D) float32 on one device.
         train_labels, test_labels: (N,) int64 from 0 upwards.
-        probe: by default `MLPProbe()`.
 
     Returns:
-        layer -> `accuracy` on the test rows after the last epoch; `accuracy_last_k`, the mean over the last
+        `accuracy` on the test rows after the last epoch; `accuracy_last_k`, the mean over the last
         `probe.last` epochs (the paper's way); `test_accuracies` and `train_losses` (nats) of every epoch; where there
         was a choice, the chosen `dropout` and `weight_decay` and all that were `tried`, with their accuracy on the
         held-out training rows. Percent.
@@ -178,85 +175,62 @@ def mlp(
     Raises:
         UserError: wrong types or shapes, no epochs, fewer than two training rows, a choice without rows to make it on.
     """
-    probe = probe or MLPProbe()
     if probe.epochs < 1 or not 1 <= probe.last <= probe.epochs:
         raise UserError(f"mlp: need epochs >= last >= 1, found epochs {probe.epochs}, last {probe.last}")
-    if not (isinstance(train_features, Mapping) and isinstance(test_features, Mapping)):
-        raise UserError("mlp: give the features of both splits as {layer: tensor}")
-    for layer in train_features:
-        check_splits(f"mlp, layer {layer}", train_features[layer], train_labels, test_features[layer], test_labels)
-    report = progress or silent
+    check_splits("mlp", train_features, train_labels, test_features, test_labels)
+    data = train_features, train_labels, test_features, test_labels
     if len(choices := probe.choices) == 1:
-        data = train_features, train_labels, test_features, test_labels
-        return _fit(*data, probe, choices[0], lambda share: report("mlp", share))
-    tried = _try(train_features, train_labels, probe, lambda share: report("mlp: choosing dropout and decay", share))
-    results = {}
-    for number, layer in enumerate(train_features):
-        best = max(tried[layer], key=lambda one: one["accuracy"])
-        choice = {name: best[name] for name in choices[0]}
-
-        def part(share: float, before: int = number) -> None:
-            report("mlp", (before + share) / len(train_features))
-
-        data = {layer: train_features[layer]}, train_labels, {layer: test_features[layer]}, test_labels
-        results[layer] = {**_fit(*data, probe, choice, part)[layer], **choice, "tried": tried[layer]}
-    return results
+        return _fit(*data, probe, choices[0], lambda share: progress("mlp", share))
+    tried = _try(train_features, train_labels, probe, progress)
+    best = max(tried, key=lambda one: one["accuracy"])
+    choice = {name: best[name] for name in choices[0]}
+    return {**_fit(*data, probe, choice, lambda share: progress("mlp", share)), **choice, "tried": tried}
 
 
-def _try(
-    features: Mapping[str, Tensor], labels: Tensor, probe: MLPProbe, report: Callable[[float], None]
-) -> dict[str, list[dict[str, float]]]:
-    """layer -> each choice, with the accuracy on held-out rows of a probe fitted to the others."""
+def _try(features: Tensor, labels: Tensor, probe: MLPProbe, progress: Report) -> list[dict[str, float]]:
+    """Each choice, with the accuracy on held-out rows of a probe fitted to the others."""
     kept, held = (rows.to(labels.device) for rows in split(len(labels), probe.validation, probe.seed))
-    fitted, judged = ({layer: each[rows] for layer, each in features.items()} for rows in (kept, held))
-    tried: dict[str, list[dict[str, float]]] = {layer: [] for layer in features}
+    data = features[kept], labels[kept], features[held], labels[held]
+    tried = []
     for number, choice in enumerate(probe.choices):
 
-        def part(share: float, before: int = number) -> None:
-            report((before + share) / len(probe.choices))
+        def report(share: float, before: int = number) -> None:
+            progress("mlp: choosing dropout and decay", (before + share) / len(probe.choices))
 
-        for layer, result in _fit(fitted, labels[kept], judged, labels[held], probe, choice, part).items():
-            tried[layer].append({**choice, "accuracy": result["accuracy_last_k"]})
+        tried.append({**choice, "accuracy": _fit(*data, probe, choice, report)["accuracy_last_k"]})
     return tried
 
 
 def _fit(
-    train_features: Mapping[str, Tensor],
+    train_features: Tensor,
     train_labels: Tensor,
-    test_features: Mapping[str, Tensor],
+    test_features: Tensor,
     test_labels: Tensor,
     probe: MLPProbe,
     choice: Mapping[str, float],
     report: Callable[[float], None],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
     """The results of `mlp` for one choice of dropout and weight decay."""
     rows = len(train_labels)
     if rows < 2:
         raise UserError("mlp: batch normalisation needs at least two training rows")
     batch = min(probe.batch_size, rows)
     steps, classes = rows // batch, int(train_labels.max()) + 1
-    fittings = {layer: Fitting(probe, choice, features, classes, steps) for layer, features in train_features.items()}
+    fitting = Fitting(probe, choice, train_features, classes, steps)
     order = torch.Generator().manual_seed(probe.seed)
+    losses, accuracies = [], []
     for epoch in range(probe.epochs):
         shuffled = torch.randperm(rows, generator=order).to(train_labels.device)
         for step in range(steps):
             chosen = shuffled[step * batch : (step + 1) * batch]
-            labels = train_labels[chosen]
-            for fitting in fittings.values():
-                fitting.step(chosen, labels)
+            fitting.step(chosen, train_labels[chosen])
             report((epoch + (step + 1) / steps) / probe.epochs)
-        for layer, fitting in fittings.items():
-            fitting.losses.append(fitting.loss.item() / steps)
-            fitting.loss.zero_()
-            fitting.test.append(fitting.accuracy(test_features[layer], test_labels))
-    return {layer: _results(fitting, probe) for layer, fitting in fittings.items()}
-
-
-def _results(fitting: Fitting, probe: MLPProbe) -> dict[str, Any]:
-    """The numbers of one layer; see `mlp`."""
+        losses.append(fitting.loss.item() / steps)
+        fitting.loss.zero_()
+        accuracies.append(fitting.accuracy(test_features, test_labels))
     return {
-        "accuracy": fitting.test[-1],
-        "accuracy_last_k": statistics.fmean(fitting.test[-probe.last :]),
-        "test_accuracies": fitting.test,
-        "train_losses": fitting.losses,
+        "accuracy": accuracies[-1],
+        "accuracy_last_k": statistics.fmean(accuracies[-probe.last :]),
+        "test_accuracies": accuracies,
+        "train_losses": losses,
     }

@@ -45,9 +45,7 @@ def independent(codes: Tensor, generator: torch.Generator) -> Tensor:
     return codes.gather(0, order)
 
 
-def ndm(
-    train_codes: Tensor, test_codes: Tensor, training: NDMTraining | None = None, progress: Report | None = None
-) -> dict[str, Any]:
+def ndm(train_codes: Tensor, test_codes: Tensor, training: NDMTraining, progress: Report = silent) -> dict[str, Any]:
     """Trains a discriminator between codes and independently permuted codes; reports DV on held-out codes.
 
     The quantity is the total correlation, KL(joint || product of marginals), in nats, and the report a lower bound
@@ -67,14 +65,12 @@ def ndm(
     Raises:
         UserError: codes that are not (N, D) with at least two rows and features, no epochs, divergence.
     """
-    training = training or NDMTraining()
     shapes = [tuple(codes.shape) for codes in (train_codes, test_codes)]
     if any(len(shape) != 2 or min(shape) < 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         found = " and ".join(map(str, shapes))
         raise UserError(f"ndm: codes must be (N, D) with N and D at least 2 and the same D, found {found}")
     if training.epochs < 1:
         raise UserError(f"ndm: epochs is {training.epochs}: it must be at least 1")
-    report = progress or silent
     standardise = Standardiser.fit(train_codes)
     codes, held_out = standardise(train_codes), standardise(test_codes)
     generator = torch.Generator().manual_seed(training.seed)
@@ -108,7 +104,7 @@ def ndm(
                 raise UserError(
                     f"ndm: the estimate is not finite after {epoch} epochs: leave ndm out of --only{otherwise}"
                 )
-        report("ndm", epoch / training.epochs)
+        progress("ndm", epoch / training.epochs)
     last = [entry["estimate"] for entry in history[-max(1, len(history) // 4) :]]
     return {
         "estimate": history[-1]["estimate"],

@@ -13,24 +13,11 @@ from torch import nn
 
 from dim.data.dataset import Dataset
 from dim.errors import UserError
-from dim.evaluation.battery import EVALUATIONS, PROBES, Evaluation, Task
+from dim.evaluation.battery import EVALUATIONS, Task
 from dim.evaluation.feature_cache import cached
-from dim.evaluation.settings import PROTOCOLS, Protocol, ProtocolName, file_name, picture_prefix
+from dim.evaluation.settings import Protocol, picture_prefix
 from dim.progress import Report, silent
 from dim.results import IdentifiedFile
-
-__all__ = [
-    "EVALUATIONS",
-    "PROBES",
-    "PROTOCOLS",
-    "Evaluation",
-    "Protocol",
-    "ProtocolName",
-    "ResultFile",
-    "combine",
-    "evaluate",
-    "file_name",
-]
 
 SETTINGS = {"cost", "dropout", "weight_decay", "loss", "neighbours", "temperature", "run_fraction", "settings"}
 """What among the metrics says how an evaluation was done."""
@@ -145,7 +132,7 @@ def suiting(only: Sequence[str], layers: Sequence[str]) -> dict[str, list[str]]:
         if name not in EVALUATIONS:
             raise UserError(f"there is no evaluation '{name}': choose from {', '.join(EVALUATIONS)}")
         suited = EVALUATIONS[name].layers
-        found[name] = [layer for layer in layers if suited is None or layer in suited]
+        found[name] = EVALUATIONS[name].of(layers)
         if suited is not None and not found[name]:
             raise UserError(f"{name} is of {', '.join(suited)} alone: ask for that layer, or leave {name} out")
     return found
@@ -185,17 +172,17 @@ def evaluate(
     )
     encoding = time.monotonic() - began
     pictures = f"{file.path.parent}/{picture_prefix(file.path.name)}"
-    task = Task(train, test, train_split, test_split, protocol, seeds[0], pictures, progress)
     failed = []
     for name, layer in ((name, layer) for name, planned in plan.items() for layer in planned):
         if not file.missing(name, [layer]):
             continue  # another process was quicker
         began = time.monotonic()
         own = seeds if EVALUATIONS[name].seeded(protocol) else seeds[:1]
-        first = task.layers([layer])
+        sides = train[layer], test[layer], train_split, test_split
+        first = Task(layer, *sides, protocol, seeds[0], pictures, progress)
         others = (dataclasses.replace(first, seed=seed, pictures=None) for seed in own[1:])
         try:
-            result = finite(combine([EVALUATIONS[name].run(each)[layer] for each in (first, *others)]))
+            result = finite(combine([EVALUATIONS[name].run(each) for each in (first, *others)]))
         except (UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError) as error:
             failed.append(f"{name} of {layer}: {next(iter(str(error).splitlines()), 'failed')}")
         else:

@@ -33,7 +33,7 @@ def svm(
     run_fraction: float = 0.9,
     validation: float = 0.1,
     seed: int = 0,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> dict[str, Any]:
     """One-vs-rest linear SVMs: 1/2 (|w|^2 + b^2) + C sum l(y (w x + b)), one for each class.
 
@@ -67,14 +67,13 @@ def svm(
     one_of(TOLERANCE, **{"svm: loss": loss})
     if not costs or min(costs) <= 0:
         raise UserError(f"svm: costs must be positive numbers, found {list(costs)}")
-    report = progress or silent
     if standardise:
         standardiser = Standardiser.fit(train_features)
         train_features, test_features = standardiser(train_features), standardiser(test_features)
     test = Rows(test_features)
     with exact_products():
         problem = Machines(train_features, train_labels, loss)
-        cost, tried, start = choose_cost(problem, costs, validation, seed, "svm", report)
+        cost, tried, start = choose_cost(problem, costs, validation, seed, "svm", progress)
         full = problem.fit(cost, start)
         fits, accuracies = [full], []
         for run in range(runs):
@@ -82,7 +81,7 @@ def svm(
             # The minimum does not depend on the start; the fit on all rows is a near one.
             fits.append(problem.fit(cost, full.weights, kept))
             accuracies.append(percent(predict(test, fits[-1].weights), test_labels))
-            report("svm: runs", (run + 1) / runs)
+            progress("svm: runs", (run + 1) / runs)
         gap = max(fit.gap for fit in fits)
         result: dict[str, Any] = {
             "accuracy": percent(predict(test, full.weights), test_labels),

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from dim import release
-from dim.evaluation.protocol import PROTOCOLS
+from dim.evaluation.settings import PROTOCOLS
 from dim.files import replacing
 from dim.networks.encoders import LAYERS, encoder_class
 from dim.provenance import short

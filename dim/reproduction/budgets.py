@@ -5,7 +5,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dim.evaluation.protocol import EVALUATIONS, PROBES, ProtocolName
+from dim.evaluation.battery import EVALUATIONS, PROBES
+from dim.evaluation.settings import ProtocolName
 from dim.models import DeepInfoMax
 
 BudgetName = Literal["smoke", "cpu", "sitting", "paper", "demo"]

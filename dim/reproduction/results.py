@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dim.errors import UserError
-from dim.evaluation.protocol import PROTOCOLS, Results
+from dim.evaluation.protocol import Results
+from dim.evaluation.settings import PROTOCOLS
 from dim.files import sha256, write_json
 from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from dim.checkpoints import FOLDER, LAST
 from dim.data import ImageData
 from dim.errors import UserError
-from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, file_name
+from dim.evaluation.battery import EVALUATIONS
+from dim.evaluation.settings import PROTOCOLS, file_name
 from dim.files import sha256, write_json
 from dim.models import Model
 from dim.networks.encoders import encoder_class
@@ -214,12 +215,7 @@ def belongs(run: Run, identity: dict[str, Any], record: dict[str, Any]) -> bool:
 def needed_evaluations(run: Run) -> list[tuple[str, str]]:
     """(evaluation, layer) of all that the run's evaluation consists of."""
     encoder = encoder_class(recipes.get(run.recipe, "model.init_args.encoder", ENCODER))
-    needed = [
-        (name, layer)
-        for name in run.evaluating.only
-        for layer in encoder.layers
-        if layer in (EVALUATIONS[name].layers or encoder.layers)
-    ]
+    needed = [(name, layer) for name in run.evaluating.only for layer in EVALUATIONS[name].of(encoder.layers)]
     supervised = recipes.get(run.recipe, "model.class_path", "").endswith("Supervised")
     # Its own classifier's accuracy is of test images.
     return [*needed, ("classifier", "y")] if supervised and not run.validation else needed

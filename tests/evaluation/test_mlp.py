@@ -11,28 +11,26 @@ from dim.evaluation.mlp import Fitting, MLPProbe, Net, mlp
 QUICK = MLPProbe(epochs=8, batch_size=64, learning_rate=3e-3)
 
 
-def layers(features):
-    return {"fc": features, "y": features[:, 20:40].contiguous()}
+def data(digits):
+    return digits.train, digits.train_labels, digits.test, digits.test_labels
 
 
-def test_layers_do_not_depend_on_each_other(digits):
-    arguments = (digits.train_labels, layers(digits.test), digits.test_labels)
-    both = mlp(layers(digits.train), *arguments, QUICK)
-    test = {"y": layers(digits.test)["y"]}
-    alone = mlp({"y": layers(digits.train)["y"]}, digits.train_labels, test, digits.test_labels, QUICK)
-    assert both["fc"]["accuracy"] > 93
-    assert both["y"] == alone["y"]
-    assert both["y"]["accuracy"] < both["fc"]["accuracy"]
+def test_more_features_tell_more(digits):
+    train, labels, test, truth = data(digits)
+    whole = mlp(train, labels, test, truth, QUICK)["accuracy"]
+    part = mlp(train[:, 20:40].contiguous(), labels, test[:, 20:40].contiguous(), truth, QUICK)["accuracy"]
+    assert whole > 93
+    assert part < whole
 
 
 def test_chance_on_shuffled_labels(shuffled):
-    result = mlp({"fc": shuffled.train}, shuffled.train_labels, {"fc": shuffled.test}, shuffled.test_labels, QUICK)
-    assert 4 < result["fc"]["accuracy"] < 18
+    result = mlp(*data(shuffled), QUICK)
+    assert 4 < result["accuracy"] < 18
 
 
 def test_last_accuracies_are_averaged(digits):
     probe = MLPProbe(epochs=5, batch_size=64, last=3)
-    result = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
+    result = mlp(*data(digits), probe)
     assert len(result["test_accuracies"]) == 5
     assert result["accuracy"] == result["test_accuracies"][-1]
     assert result["accuracy_last_k"] == pytest.approx(sum(result["test_accuracies"][-3:]) / 3)
@@ -41,7 +39,7 @@ def test_last_accuracies_are_averaged(digits):
 def test_fitting_is_its_definition(digits):
     """Adam with a cosine on batches of standardised rows, shuffled anew in every epoch."""
     probe = MLPProbe(epochs=3, batch_size=64, dropout=0.0, weight_decay=0.01, seed=3)
-    found = mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)["fc"]
+    found = mlp(*data(digits), probe)
     rows, test = (Standardiser.fit(digits.train)(side) for side in (digits.train, digits.test))
     net, order = Net(64, 10, 200, 0.0, 3, torch.device("cpu")), torch.Generator().manual_seed(3)
     optimiser = torch.optim.Adam(net.parameters(), betas=(0.5, 0.999), weight_decay=0.01)
@@ -66,28 +64,20 @@ def test_fitting_is_its_definition(digits):
 
 def test_dropout_and_decay_are_chosen_on_training_rows_alone(digits):
     probe = dataclasses.replace(QUICK, dropout=(0.0, 0.9), weight_decay=(0.0, 1.0), validation=0.2)
-    train, labels, test = layers(digits.train), digits.train_labels, layers(digits.test)
-    results = mlp(train, labels, test, digits.test_labels, probe)
-    other = mlp(train, labels, test, digits.test_labels.roll(1), probe)
+    rows, labels, test, truth = data(digits)
+    result = mlp(rows, labels, test, truth, probe)
+    tried = [(one["dropout"], one["weight_decay"]) for one in result["tried"]]
+    assert tried == [(0, 0), (0, 1), (0.9, 0), (0.9, 1)]
+    assert result["tried"] == mlp(rows, labels, test, truth.roll(1), probe)["tried"]
     kept, held = split(len(labels), 0.2, probe.seed)
-    for layer, result in results.items():
-        assert [(one["dropout"], one["weight_decay"]) for one in result["tried"]] == [
-            (0, 0),
-            (0, 1),
-            (0.9, 0),
-            (0.9, 1),
-        ]
-        rows = train[layer]
-        by_hand = dataclasses.replace(QUICK, dropout=0.0, weight_decay=1.0)
-        judged = mlp({layer: rows[kept]}, labels[kept], {layer: rows[held]}, labels[held], by_hand)[layer]
-        assert result["tried"][1]["accuracy"] == judged["accuracy"]
-        assert result["tried"] == other[layer]["tried"]
-        best = max(result["tried"], key=lambda one: one["accuracy"])
-        assert (best["dropout"], best["weight_decay"]) == (result["dropout"], result["weight_decay"]) == (0, 0)
-        # All training rows are fitted in the end.
-        chosen = dataclasses.replace(QUICK, dropout=0.0)
-        whole = mlp({layer: rows}, labels, {layer: test[layer]}, digits.test_labels, chosen)[layer]
-        assert result["test_accuracies"] == whole["test_accuracies"]
+    by_hand = dataclasses.replace(QUICK, dropout=0.0, weight_decay=1.0)
+    judged = mlp(rows[kept], labels[kept], rows[held], labels[held], by_hand)
+    assert result["tried"][1]["accuracy"] == judged["accuracy"]
+    best = max(result["tried"], key=lambda one: one["accuracy"])
+    assert (best["dropout"], best["weight_decay"]) == (result["dropout"], result["weight_decay"]) == (0, 0)
+    # All training rows are fitted in the end.
+    whole = mlp(rows, labels, test, truth, dataclasses.replace(QUICK, dropout=0.0))
+    assert result["test_accuracies"] == whole["test_accuracies"]
 
 
 def test_published_schedule():
@@ -102,15 +92,14 @@ def test_published_learning_rate_falls_at_the_milestones(digits):
     # A probe whose rate has fallen by ten twice hardly moves any more.
     falling = MLPProbe.published(epochs=3, milestones=(1, 2), learning_rate=1e-3)
     constant = MLPProbe.published(epochs=3, milestones=(), learning_rate=1e-3)
-    arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
-    fallen, free = (mlp(*arguments, probe)["fc"]["train_losses"] for probe in (falling, constant))
+    fallen, free = (mlp(*data(digits), probe)["train_losses"] for probe in (falling, constant))
     assert fallen[0] == free[0]
     assert fallen[2] > free[2] + 0.05
 
 
 def test_cosine_falls_to_zero_over_all_steps(digits, rates, cosine):
     probe = dataclasses.replace(QUICK, epochs=2)
-    mlp({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels, probe)
+    mlp(*data(digits), probe)
     assert rates == pytest.approx(cosine(probe.learning_rate, 2 * (1200 // 64)))
 
 
@@ -143,12 +132,11 @@ def test_net_drops_units_in_training_only():
 
 
 def test_bad_arguments_are_named(digits):
-    arguments = ({"fc": digits.train}, digits.train_labels, {"fc": digits.test}, digits.test_labels)
     with pytest.raises(UserError, match="epochs >= last >= 1"):
-        mlp(*arguments, MLPProbe(epochs=2, last=3))
+        mlp(*data(digits), MLPProbe(epochs=2, last=3))
     with pytest.raises(UserError, match="give at least one"):
-        mlp(*arguments, MLPProbe(dropout=[]))
+        mlp(*data(digits), MLPProbe(dropout=[]))
     with pytest.raises(UserError, match="cannot hold 0 of"):
-        mlp(*arguments, MLPProbe(dropout=(0.0, 0.1)))
-    with pytest.raises(UserError, match="layer fc, training: labels must be int64"):
-        mlp({"fc": digits.train}, digits.train_labels[:5], {"fc": digits.test}, digits.test_labels)
+        mlp(*data(digits), MLPProbe(dropout=(0.0, 0.1)))
+    with pytest.raises(UserError, match="mlp, training: labels must be int64"):
+        mlp(digits.train, digits.train_labels[:5], digits.test, digits.test_labels)

@@ -81,6 +81,6 @@ def test_training_and_estimates_are_their_definitions():
 def test_codes_of_one_feature_are_refused():
     for train, test in (((10, 1), (10, 1)), ((10, 3), (10, 4)), ((10, 3), (1, 3)), ((10, 3), (10,))):
         with pytest.raises(UserError, match=r"D at least 2 and the same D, found \(10, "):
-            ndm(torch.zeros(train), torch.zeros(test))
+            ndm(torch.zeros(train), torch.zeros(test), SHORT)
     with pytest.raises(UserError, match="epochs is 0"):
         ndm(torch.zeros(10, 3), torch.zeros(10, 3), NDMTraining(epochs=0))

@@ -7,7 +7,9 @@ import torch
 from dim.data.sources import load_dataset
 from dim.errors import UserError
 from dim.evaluation import protocol
-from dim.evaluation.protocol import EVALUATIONS, PROTOCOLS, ResultFile, combine, evaluate
+from dim.evaluation.battery import EVALUATIONS, Evaluation
+from dim.evaluation.protocol import ResultFile, combine, evaluate
+from dim.evaluation.settings import PROTOCOLS
 from dim.networks.encoders import build_encoder
 
 
@@ -61,9 +63,9 @@ def test_each_seed_is_used_and_the_first_alone_draws_pictures(setting, tmp_path,
 
     def recorded(task):
         tasks.append(task)
-        return {"y": {"accuracy": float(task.seed)}}
+        return {"accuracy": float(task.seed)}
 
-    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(recorded))
+    monkeypatch.setitem(EVALUATIONS, "mlp", Evaluation(recorded))
     found = run(setting, tmp_path / "evaluation.json", ["mlp"], seeds=(3, 5))
     assert [task.seed for task in tasks] == [3, 5]
     assert [task.pictures for task in tasks] == [f"{tmp_path}/", None]
@@ -76,7 +78,7 @@ def test_finished_evaluations_survive_one_that_fails(setting, tmp_path, monkeypa
     def broken(task):
         raise RuntimeError("interrupted")
 
-    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(broken))
+    monkeypatch.setitem(EVALUATIONS, "mlp", Evaluation(broken))
     with pytest.raises(RuntimeError):
         run(setting, path, ["knn", "mlp"])
     assert set(json.loads(path.read_text())["results"]) == {"knn"}
@@ -124,8 +126,8 @@ def test_what_another_process_has_done_meanwhile_is_not_done_again(setting, tmp_
         ResultFile(path, {"checkpoint": "a"}, {}).add("mlp", {"y": {"accuracy": 1.0}}, 1.0)
         return original(task)
 
-    monkeypatch.setitem(EVALUATIONS, "knn", protocol.Evaluation(meanwhile))
-    monkeypatch.setitem(EVALUATIONS, "mlp", protocol.Evaluation(lambda task: pytest.fail("done twice")))
+    monkeypatch.setitem(EVALUATIONS, "knn", Evaluation(meanwhile))
+    monkeypatch.setitem(EVALUATIONS, "mlp", Evaluation(lambda task: pytest.fail("done twice")))
     assert run(setting, path, ["knn", "mlp"])["mlp"] == {"y": {"accuracy": 1.0}}
 
 

@@ -113,6 +113,6 @@ def test_picture_puts_originals_above_reconstructions(tmp_path):
 def test_bad_arguments_are_named(digits, images):
     train, test = images
     with pytest.raises(UserError, match=r"found \(1200, 64\) and"):
-        reconstruction(digits.train, train, digits.test[:100], test)
+        reconstruction(digits.train, train, digits.test[:100], test, training=SMALL)
     with pytest.raises(UserError, match="0 epochs"):
         reconstruction(digits.train[:600], train, digits.test[:100], test, training=DecoderTraining(epochs=0))

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from dim.errors import UserError
-from dim.evaluation.protocol import PROTOCOLS
+from dim.evaluation.settings import PROTOCOLS
 from dim.reproduction.budgets import BUDGETS
 from dim.reproduction.rows import Row, rows_of
 from dim.reproduction.runs import belongs, plan_run, read_evaluation, read_record, state, write_record
