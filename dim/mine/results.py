@@ -10,6 +10,8 @@ from dim.progress import Report, silent
 from dim.provenance import versions
 from dim.results import IdentifiedFile, write_csv
 
+FOLDER = "results/mine"
+"""Where experiments leave results, unless they are told otherwise."""
 Setting = Mapping[str, Any]
 """What tells a cell from the others, such as {"rho": 0.5, "seed": 0}; of what JSON can hold."""
 

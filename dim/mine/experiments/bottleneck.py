@@ -23,7 +23,7 @@ from dim.data.sources import ROOT
 from dim.devices import choose_device
 from dim.errors import UserError
 from dim.mine.compression import Settings, Variant, train
-from dim.mine.results import Cells
+from dim.mine.results import FOLDER, Cells
 from dim.progress import Report, bars
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -49,7 +49,7 @@ def bottleneck(
     epochs: int | None = None,
     learning_rate: float = Settings.learning_rate,
     beta: float = Settings.beta,
-    output: str = "results/mine",
+    output: str = FOLDER,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Trains classifiers with cross-entropy + beta I(X; Z), Z by five encoders, and tests them.

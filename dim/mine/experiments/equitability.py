@@ -14,7 +14,7 @@ from dim.devices import choose_device
 from dim.errors import UserError
 from dim.mine.experiments import measure
 from dim.mine.experiments.measure import NAMES, EstimatorName, Training
-from dim.mine.results import Cells, Setting
+from dim.mine.results import FOLDER, Cells, Setting
 from dim.mine.samplers import FUNCTIONS, Noisy
 from dim.progress import Report, bars
 
@@ -48,7 +48,7 @@ def equitability(
     size: int = 2,
     estimators: Sequence[EstimatorName] | None = None,
     seeds: int | None = None,
-    output: str = "results/mine",
+    output: str = FOLDER,
     device: str = "auto",
 ) -> None:
     """Estimates I(X; Y) of Y = f(X) + sigma eps, X uniform on (-1, 1)^2, f one of x, x^3 and sin x.

@@ -35,7 +35,7 @@ from dim.devices import choose_device
 from dim.errors import UserError
 from dim.mine.mixtures import RADII, Target, TargetName, coverage, target
 from dim.mine.players import Players, Settings, train
-from dim.mine.results import Cells
+from dim.mine.results import FOLDER, Cells
 from dim.progress import Report, bars
 
 TITLES = {"gan": "GAN", "gan+mine": "GAN + MINE"}
@@ -52,7 +52,7 @@ def gan(
     iterations: int = Settings.iterations,
     learning_rate: float = Settings.learning_rate,
     beta: float = Settings.beta,
-    output: str = "results/mine",
+    output: str = FOLDER,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Trains a GAN with and without MINE on the same data, noise and initial weights, and counts covered modes.

@@ -22,7 +22,7 @@ from dim.mine.estimator import DivergenceError
 from dim.mine.experiments import measure
 from dim.mine.experiments.measure import NAMES, EstimatorName, Training
 from dim.mine.kraskov import kraskov
-from dim.mine.results import Cells, Setting
+from dim.mine.results import FOLDER, Cells, Setting
 from dim.mine.samplers import Correlated
 from dim.progress import Report, bars
 
@@ -70,7 +70,7 @@ def gaussians(
     estimators: Sequence[EstimatorName] | None = None,
     seeds: int | None = None,
     consistency_rho: float = 0.5,
-    output: str = "results/mine",
+    output: str = FOLDER,
     device: str = "auto",
 ) -> None:
     """Estimates the information of Gaussian pairs, componentwise correlated, and shows estimates beside the truth.
