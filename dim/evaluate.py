@@ -66,7 +66,7 @@ def evaluate(
         data: the images, resized to the encoder's size where they have another.
         only: evaluations to run, separated by commas: mlp, svm, linear, knn, rank; decoder, mine and ndm on y; all.
         layers: encoder outputs to evaluate, separated by commas; by default all that the encoder is probed on.
-        protocol: quick takes minutes on two cores, standard up to an hour (NDM one more), full is the paper's training.
+        protocol: quick takes minutes on two cores, standard up to an hour, full is the paper's training.
         seed: the first seed.
         seeds: number of seeds.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.

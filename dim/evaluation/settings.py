@@ -59,8 +59,8 @@ PROTOCOLS: dict[str, Protocol] = {
         MINETraining(epochs=1),
         NDMTraining("dv", epochs=50, milestones=(25, 40)),
     ),
-    # Up to an hour on two cores, NDM one more: the SVM's C and the probes' dropout and decay, which the paper tuned on
-    # test images, chosen on held-out training images; a decoder and estimators trained for a while.
+    # Under an hour on two cores: the SVM's C and the probes' dropout and decay, which the paper tuned on test images,
+    # chosen on held-out training images; a decoder and estimators trained for a while.
     "standard": Protocol(
         MLPProbe(dropout=(0.0, 0.1, 0.3), weight_decay=(0.0, 1e-4, 1e-3), validation=0.1),
         {"costs": (1e-5, 1e-4, 1e-3)},
