@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning import LightningModule, Trainer
@@ -22,7 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dim import checkpoints, cpu, release, slurm
 from dim.callbacks import PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
-from dim.data import ImageData, sources
+from dim.data import ImageData
 from dim.errors import UserError, at_least, behind
 from dim.files import replacing
 from dim.models import Model
@@ -286,10 +287,10 @@ MORE = "Options of a model and of the data have pages of their own: --model.help
 
 
 def check(arguments: list[str]) -> None:
-    """Parses `dim fit ARGUMENTS` and builds nothing.
+    """Looks whether `dim fit ARGUMENTS` can train: parses them and builds the model, without reading any data.
 
     Raises:
-        UserError: an option does not exist, is not of its kind, or names no data set.
+        UserError: an option does not exist or is not of its kind, or what it says cannot be.
     """
     command_line, printed = sys.argv, io.StringIO()
     try:
@@ -301,7 +302,13 @@ def check(arguments: list[str]) -> None:
     finally:
         sys.argv = command_line
     config = yaml.safe_load(printed.getvalue())
-    sources.check(config["data"]["init_args"]["source"])
+    ImageData(**config["data"]["init_args"])
+    module, _, name = config["model"]["class_path"].rpartition(".")
+    with torch.random.fork_rng(devices=[]):
+        model: Model = getattr(importlib.import_module(module), name)(**config["model"]["init_args"])
+    devices, nodes = config["trainer"]["devices"], config["trainer"]["num_nodes"]
+    processes = devices * nodes if isinstance(devices, int) and devices > 0 else 1
+    model.check(config["data"]["init_args"]["batch_size"], processes, training=True)
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -111,10 +111,10 @@ def reproduce(
 
 
 def check_options(runs: Sequence[Run]) -> None:
-    """Refuses, of runs that are to be trained, names and kinds of options that `dim fit` does not take.
+    """Refuses, of runs that are to be trained, options that `dim fit` does not take, or that cannot be.
 
     Raises:
-        UserError: a row's own options, or those behind --, are none of its model's.
+        UserError: a row's own options, or those behind --, are none of its model's, or ask for what it cannot do.
     """
     for run in {(run.data, run.row.name): run for run in runs}.values():
         try:

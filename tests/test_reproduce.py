@@ -267,6 +267,8 @@ def test_a_plan_does_nothing_and_tells_the_time(dim):
             "Fully supervised, cifar10: .* no option 'units'.*; --rows chooses rows",
         ),
         (["--rows", "DIM(L)*", "--", "--model.units", "many"], r"DIM\(L\) \(DV\), cifar10: model.units is many"),
+        (["--rows", "DIM(L)*", "--", "--model.units", "0"], r"DIM\(L\) \(DV\), cifar10: units is 0"),
+        (["--rows", "DIM(L)*", "--", "--model.negatives", "64"], r"DIM\(L\) \(DV\), cifar10: .*negatives"),
         (["--root", "nowhere"], "root nowhere does not exist"),
         (["--where", "gpus", "--devices", "0,0"], "give each GPU once"),
         (["--where", "gpus"], "PyTorch finds none here"),
