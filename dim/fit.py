@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback, instantiate_class
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -302,10 +302,9 @@ def check(arguments: list[str]) -> None:
     finally:
         sys.argv = command_line
     config = yaml.safe_load(printed.getvalue())
-    ImageData(**config["data"]["init_args"])
-    module, _, name = config["model"]["class_path"].rpartition(".")
+    instantiate_class((), config["data"])
     with torch.random.fork_rng(devices=[]):
-        model: Model = getattr(importlib.import_module(module), name)(**config["model"]["init_args"])
+        model: Model = instantiate_class((), config["model"])
     devices, nodes = config["trainer"]["devices"], config["trainer"]["num_nodes"]
     processes = devices * nodes if isinstance(devices, int) and devices > 0 else 1
     model.check(config["data"]["init_args"]["batch_size"], processes, training=True)

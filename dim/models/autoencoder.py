@@ -38,7 +38,7 @@ class Autoencoder(Model):
         self.decoder = Decoder(self.code_size, self.encoder.image_size)
         self.decoder.to(memory_format=torch.channels_last)
         if kl_weight:
-            self.log_variance = nn.Linear(self.encoder.shape("fc", "the variance of a VAE's code")[0], self.code_size)
+            self.log_variance = nn.Linear(self.encoder.shapes()["fc"][0], self.code_size)
 
     def losses(self, batch: Batch) -> Step:
         outputs = self.encoder(batch.images)

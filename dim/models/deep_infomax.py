@@ -122,7 +122,6 @@ class DeepInfoMax(Model):
         shapes, code_size = self.encoder.shapes(), self.code_size
         self.critics = nn.ModuleDict()
         if alpha:
-            self.encoder.shape("conv", "a global critic")
             self.critics["global"] = (
                 GlobalConcatCritic(shapes, code_size, width)
                 if global_critic == "concat"

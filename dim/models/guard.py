@@ -31,11 +31,6 @@ class FiniteGuard:
         self._names: list[str] = []
         self._unseen: list[tuple[int, Tensor]] = []
 
-    @property
-    def pending(self) -> int:
-        """Steps that were noted and not looked at yet."""
-        return len(self._unseen)
-
     def note(self, step: int, losses: dict[str, Tensor], indices: Tensor) -> None:
         """Remembers a step's losses and images."""
         finite = torch.stack([loss.detach().float().square().isfinite() for loss in losses.values()])

@@ -71,6 +71,17 @@ def rebuild_encoder(name: str, code_size: int, state: Mapping[str, Tensor], orig
     return encoder.to(memory_format=torch.channels_last).eval()
 
 
+class Shapes(dict[str, tuple[int, ...]]):
+    """Output -> shape for one image; to ask for an output that the encoder called `owner` lacks is a UserError."""
+
+    def __init__(self, owner: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(shapes)
+        self.owner = owner
+
+    def __missing__(self, output: str) -> tuple[int, ...]:
+        raise UserError(f"{self.owner} gives no output {output}, which this model needs")
+
+
 class Encoder(nn.Module):
     """Base of all encoders; subclasses define `image_size` and `forward`.
 
@@ -97,18 +108,7 @@ class Encoder(nn.Module):
                 f"{type(self).__name__} gives no output {', '.join(sorted(lacking))}: its forward must return a dict "
                 "of named outputs, local, y and those in layers among them"
             )
-        return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
-
-    def shape(self, output: str, needed_by: str) -> tuple[int, ...]:
-        """The shape of one output for one image.
-
-        Raises:
-            UserError: there is no such output, saying what needs it.
-        """
-        shapes = self.shapes()
-        if output not in shapes:
-            raise UserError(f"{type(self).__name__} gives no output {output}, which {needed_by} needs")
-        return shapes[output]
+        return Shapes(type(self).__name__, {name: tuple(output.shape[1:]) for name, output in outputs.items()})
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The probed layers of images, each flattened to (N, D).

@@ -139,7 +139,7 @@ def refuse_own(options: Sequence[str], where: str) -> None:
         UserError: there are such, or they are no options.
     """
     config = parse_options(options)
-    found = [name for name in OWN if any(given(config, path) for path in (name, name.replace(".", ".init_args.")))]
+    found = [name for name in OWN if given(config, name.replace(".", ".init_args."))]
     if found:
         raise UserError(f"{where}: {', '.join(found)} is not an option here: `dim reproduce` gives it itself")
 

@@ -35,6 +35,6 @@ def test_what_was_looked_at_is_not_kept():
     guard = FiniteGuard()
     note(guard, 1, loss=1.0)
     note(guard, 2, loss=1.0)
-    assert guard.pending == 2
+    assert len(guard._unseen) == 2
     guard.failure()
-    assert guard.pending == 0
+    assert not guard._unseen

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dim.errors import UserError
+from dim.networks.critics import GlobalConcatCritic
 from dim.networks.encoders import ENCODERS, LAYERS, Encoder, build_encoder, encoder
 
 
@@ -91,11 +92,11 @@ def test_an_encoder_that_lacks_an_output_is_told(outputs):
 
 
 def test_an_output_that_something_else_needs_is_named():
-    assert Odd(("local", *LAYERS)).shape("conv", "anything") == (3, 8, 8)
+    assert Odd(("local", *LAYERS)).shapes()["conv"] == (3, 8, 8)
     short = Odd(("local", "y"))
     short.layers = ("y",)
-    with pytest.raises(UserError, match="Odd gives no output conv, which a global critic needs"):
-        short.shape("conv", "a global critic")
+    with pytest.raises(UserError, match="Odd gives no output conv, which this model needs"):
+        GlobalConcatCritic(short.shapes(), 4, 8)
 
 
 def test_no_name_is_taken_twice():
