@@ -20,6 +20,7 @@ from dim.reporting.views import in_order, view
 from dim.reproduction.published import published
 from dim.reproduction.results import read_all
 from dim.reproduction.runs import read_record
+from dim.reproduction.tables import columns
 
 ROOT = Path(__file__).parent.parent
 
@@ -189,10 +190,12 @@ def test_rows_that_were_measured_on_other_images_are_told(dim):
     assert {line["state"] for line in lines if line["row"] == "AE"} == {"seed 0 of VAE had other images"}
 
 
-def test_table_4_runs_the_whole_battery_under_the_standard_protocol(dim):
+def test_table_4_runs_what_its_columns_are_of_under_the_standard_protocol(dim):
     dim("table4", "--rows", "VAE,DIM(G)")
+    needed = {evaluation for evaluation, _, _ in columns("table4", "vae").values()}
+    only = ",".join(name for name in EVALUATIONS if name in needed)
     evaluations = [command for command in dim.processes.commands if command[0] == "evaluate"]
-    assert all(command[2:6] == ["--protocol", "standard", "--only", ",".join(EVALUATIONS)] for command in evaluations)
+    assert all(command[2:6] == ["--protocol", "standard", "--only", only] for command in evaluations)
     rows = {row["row"]: row for row in content(dim, "table4-cifar10-cpu")["rows"]}
     ours = {column: cell["mean"] for column, cell in rows["DIM(G)"]["ours"].items()}
     assert ours == {
