@@ -233,11 +233,13 @@ def test_the_grids_of_figures_are_runs_of_their_own(dim):
     assert (made["alpha"], made["beta"], made["gamma"]) == (1, 0, 0.1)
 
 
-def test_all_negatives_are_those_of_the_batches_that_were_trained_with(dim):
+@pytest.mark.parametrize(("encoder", "positions"), [("conv32", 8 * 8), ("folded32", 7 * 7)])
+def test_all_negatives_are_those_of_the_batches_and_maps_that_were_trained_with(dim, encoder, positions):
     rows = ("--rows", "infoNCE with all*,infoNCE with 4 *")
-    dim("negatives", "--budget", "smoke", *rows, "--", "--data.batch_size", "32")
+    options = ("--data.batch_size", "32", "--model.encoder", encoder)
+    dim("negatives", "--budget", "smoke", *rows, "--", *options)
     (four, every) = (row["place"] for row in content(dim, "negatives-cifar10-smoke")["rows"] if row["ours"])
-    assert (four["negatives"], every["negatives"]) == (4, 31 * 64)
+    assert (four["negatives"], every["negatives"]) == (4, 31 * positions)
 
 
 def test_a_plan_does_nothing_and_tells_the_time(dim):

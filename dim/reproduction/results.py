@@ -17,12 +17,10 @@ from dim.reproduction import tables
 from dim.reproduction.budgets import BUDGETS, BudgetName
 from dim.reproduction.published import number
 from dim.reproduction.rows import Row
-from dim.reproduction.runs import CONFIG, Run, State, belongs, read_evaluation, read_record, state
+from dim.reproduction.runs import CONFIG, Run, State, all_negatives, belongs, read_evaluation, read_record, state
 from dim.results import write_csv
 
 VERSION = 1
-POSITIONS = 64
-"""Of the map that conv32's local critic scores."""
 
 
 def gather(
@@ -83,7 +81,7 @@ def _place(row: Row, run: Run) -> dict[str, Any]:
     """Where a row stands in its grid; all negatives are those of the run's batches, at all positions."""
     if "negatives" not in row.place:
         return row.place
-    return {**row.place, "negatives": row.place["negatives"] or (run.batch_size - 1) * POSITIONS}
+    return {**row.place, "negatives": row.place["negatives"] or all_negatives(run)}
 
 
 def _note_other_images(rows: Sequence[dict[str, Any]]) -> None:

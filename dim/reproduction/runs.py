@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,13 @@ from dim.evaluation.battery import EVALUATIONS
 from dim.evaluation.settings import PROTOCOLS, file_name
 from dim.files import sha256, write_json
 from dim.models import Model
-from dim.networks.encoders import encoder_class
+from dim.networks.encoders import build_encoder, encoder_class
 from dim.reproduction import recipes
 from dim.reproduction.budgets import BUDGETS, BudgetName, Evaluating, budget_configs
 from dim.reproduction.rows import Row
 
 ENCODER = inspect.signature(Model).parameters["encoder"].default
+CODE_SIZE = inspect.signature(Model).parameters["code_size"].default
 BATCH_SIZE = inspect.signature(ImageData).parameters["batch_size"].default
 RECORD, CONFIG, OUTPUT = "reproduction.json", "config.yaml", "output.log"
 Stage = Literal["missing", "begun", "trained", "done", "stale"]
@@ -219,3 +221,10 @@ def needed_evaluations(run: Run) -> list[tuple[str, str]]:
     supervised = recipes.get(run.recipe, "model.class_path", "").endswith("Supervised")
     # Its own classifier's accuracy is of test images.
     return [*needed, ("classifier", "y")] if supervised and not run.validation else needed
+
+
+def all_negatives(run: Run) -> int:
+    """Negatives of one positive of the local objective: every position of the map of every other image of its batch."""
+    name = recipes.get(run.recipe, "model.init_args.encoder", ENCODER)
+    encoder = build_encoder(name, recipes.get(run.recipe, "model.init_args.code_size", CODE_SIZE))
+    return (run.batch_size - 1) * math.prod(encoder.shapes()["local"][1:])
