@@ -10,6 +10,7 @@ Published, after 1000 epochs: dashed in table 1, dotted in table 5.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 from pathlib import Path
@@ -103,7 +104,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> Path:
     figure, panels = plots.figure(columns=len(LAYERS), width=4.2, height=5.4)
     groups = recipes(points)
     for layer, axes in zip(LAYERS, panels, strict=True):
-        for (recipe, lengths), marker in zip(groups.items(), MARKERS[: len(groups)], strict=True):
+        for (recipe, lengths), marker in zip(groups.items(), itertools.cycle(MARKERS), strict=False):
             values = [[entry["accuracy"][layer] for entry in group] for group in lengths]
             means = [statistics.fmean(group) for group in values]
             # From the worst to the best seed, where there are several: a band would narrow to a point at single runs.

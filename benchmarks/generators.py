@@ -22,7 +22,7 @@ from torchvision.utils import make_grid, save_image
 import dim.models
 from dim.checkpoints import read_checkpoint
 from dim.data.loader import normalise
-from dim.data.sources import load_dataset
+from dim.data.sources import ROOT, load_dataset
 from dim.models.base import Model
 
 
@@ -57,7 +57,7 @@ def measure(run: str, root: str, count: int, pictures: Path | None) -> dict[str,
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         for name, batch in made.items():
-            path = pictures / f"{Path(run).name}-{name}.png"
+            path = pictures / f"{'-'.join(Path(run).parts[-2:])}-{name}.png"
             save_image(make_grid(batch[:64], normalize=True, value_range=(-1, 1)), path)
     return result
 
@@ -65,7 +65,7 @@ def measure(run: str, root: str, count: int, pictures: Path | None) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of runs")
-    parser.add_argument("--root", help="folder with the data")
+    parser.add_argument("--root", default=ROOT, help="folder with the data")
     parser.add_argument("--images", type=int, default=1000, help="test images and samples")
     parser.add_argument("--pictures", type=Path, help="write image grids into this folder")
     parser.add_argument("--json", help="also write the numbers here")

@@ -139,7 +139,7 @@ def charted(contents: Sequence[dict[str, Any]], album: Album) -> Section:
         about = table.title.partition(": ")[0] + table.title[table.title.index(";") :]
         published = f"{about}: accuracy of MLP probes on three layers; hollow: published, filled: ours."
         shown += album.chart(f"published-{table.key}", charts.against_published(content), published)
-        both = f"{about}: MLP probe and linear SVM on the same frozen layers."
+        both = f"{about}: MLP probe and linear SVM on the same frozen layers, of each row's first seed that has both."
         shown += album.chart(f"svm-{table.key}", charts.svm_beside_mlp(content), both)
     if shown:
         section.show(shown, wide=True)

@@ -57,9 +57,9 @@ def reproduce(
         experiment: table1, table4 or table5; the grid of a figure: negatives (their number, for three objectives),
             weights (alpha, beta and gamma); or NAME.yaml with rows of your own, each a label, a config and options.
         data: cifar10, cifar100, digits, separated by commas; by default those that the paper has.
-        budget: smoke (one epoch, MLP probes), cpu (two epochs, quick protocol), sitting (twenty; add
-            -- --trainer.precision bf16-mixed where the processor has bfloat16), paper (as published), demo; by
-            default cpu, and demo for digits.
+        budget: smoke (one epoch, MLP probes; table 4: SVMs), cpu (two epochs, quick protocol; table 4: standard),
+            sitting (twenty; add -- --trainer.precision bf16-mixed where the processor has bfloat16), paper (as
+            published), demo; by default cpu, and demo for digits.
         rows: which rows, shell patterns of their labels or configs, separated by commas: "DIM(L)*,VAE".
         seeds: train each row with seeds 0 to SEEDS - 1.
         root: folder with the data; by default the trainer's.

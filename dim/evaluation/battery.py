@@ -11,7 +11,7 @@ from dim import plots
 from dim.data.dataset import Split
 from dim.evaluation.decoder import reconstruction
 from dim.evaluation.information import information
-from dim.evaluation.knn import knn
+from dim.evaluation.knn import NEIGHBOURS, knn
 from dim.evaluation.linear import linear
 from dim.evaluation.mlp import mlp
 from dim.evaluation.ndm import ndm
@@ -71,7 +71,7 @@ def _linear(task: Task) -> dict[str, Any]:
 
 
 def _knn(task: Task) -> dict[str, Any]:
-    return knn(*task.rows, neighbours=min(20, len(task.train)), progress=task.report)
+    return knn(*task.rows, neighbours=min(NEIGHBOURS, len(task.train)), progress=task.report)
 
 
 def _rank(task: Task) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dim.evaluation.features import check_splits, percent
 from dim.evaluation.newton import exact_products
 from dim.progress import Report, silent
 
+NEIGHBOURS = 20
+
 
 def knn(
     train_features: Tensor,
@@ -18,7 +20,7 @@ def knn(
     test_features: Tensor,
     test_labels: Tensor,
     *,
-    neighbours: int = 20,
+    neighbours: int = NEIGHBOURS,
     temperature: float = 0.07,
     chunk: int = 500,
     progress: Report = silent,

@@ -1,12 +1,13 @@
 """Cards of released encoders, and the table of all of them: written from files, never by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dim import release
+from dim.evaluation.battery import EVALUATIONS
 from dim.evaluation.settings import PROTOCOLS
 from dim.files import replacing
 from dim.networks.encoders import LAYERS, encoder_class
@@ -200,12 +201,15 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     done = [name for name in one["provenance"] if name != "classifier" and "(" not in name]
     seeds = f" --seed {identity['seeds'][0]} --seeds {len(identity['seeds'])}" if identity["seeds"] != [0] else ""
     what = Path(file).stem if itself else "RUN"
-    command = f"dim evaluate {what} --protocol {protocol['name']} --only {','.join(done)}{seeds}"
-    command += f" --data.source {source}" if source != facts.get("data") else ""
     held_out = identity["data"].get("validation", 0)
-    command += f" --data.validation {held_out}" if held_out else ""
     images = f"{held_out} held-out training images" if held_out else "the test split"
-    command += "" if source == "digits" else " --data.root DATA"
+    options = f"{seeds} --data.source {source}" if source != facts.get("data") else seeds
+    options += f" --data.validation {held_out}" if held_out else ""
+    options += "" if source == "digits" else " --data.root DATA"
+    commands = ", ".join(
+        f"`dim evaluate {what} --protocol {protocol['name']} --only {only}{options}`"
+        for only in _choices(one["rows"], done, encoder_class(facts["encoder"]).layers)
+    )
     commits = sorted({short(made["versions"]["commit"]) for made in one["provenance"].values()})
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one["wall_time"].items() if name != "classifier")
     devices = ", ".join(sorted({made["device"] for made in one["provenance"].values()}))
@@ -217,13 +221,24 @@ def _evaluation(one: dict[str, Any], record: dict[str, Any], file: str) -> str:
     return "\n".join(
         [
             f"## {_data(source)}, {protocol['name']} protocol{', held-out images' if held_out else ''}\n",
-            f"Of {of}, on {images}.{published} `{command}`; commit {', '.join(commits)}; {times} on {devices}.\n",
+            f"Of {of}, on {images}.{published} {commands}; commit {', '.join(commits)}; {times} on {devices}.\n",
             _table(["", *layers], lines),
             *settings,
             *(f"* not converged: {line}" for line in one.get("unconverged", [])),
             "",
         ]
     )
+
+
+def _choices(rows: Sequence[dict[str, Any]], done: Sequence[str], layers: Sequence[str]) -> list[str]:
+    """What `--only` was: the evaluations of all layers that they can be of, and those of fewer with `--layers`."""
+    groups: dict[str, list[str]] = {}
+    for name in done:
+        found = {row["layer"] for row in rows if row["evaluation"] == name}
+        missing = set(EVALUATIONS[name].of(layers)) - found
+        fewer = f" --layers {','.join(layer for layer in layers if layer in found)}" if missing else ""
+        groups.setdefault(fewer, []).append(name)
+    return [",".join(names) + fewer for fewer, names in groups.items()]
 
 
 def _cell(row: dict[str, Any]) -> str:

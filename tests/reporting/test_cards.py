@@ -23,8 +23,8 @@ def evaluation(sha256, accuracy, protocol="quick", seeds=(0,), source="cifar10",
             "seeds": list(seeds),
         },
         "wall_time": {"mlp": 12.3},
-        "provenance": {"mlp": COMMIT},
-        "results": {"mlp": {layer: {"accuracy_last_k": accuracy} for layer in ("conv", "y")}, **others},
+        "provenance": dict.fromkeys(("mlp", *others), COMMIT),
+        "results": {"mlp": {layer: {"accuracy_last_k": accuracy} for layer in ("conv", "y")}} | others,
     }
 
 
@@ -93,9 +93,19 @@ def test_numbers_come_with_protocol_and_published_ones(file):
     card = cards.card(file)
     assert "## CIFAR-10, quick protocol" in card
     assert "| MLP probe, accuracy % (table 1) | 61.23 (75.21) | 61.23 (69.13) |" in card
-    assert f"`dim evaluate {NAME} --protocol quick --only mlp --seed 1 --seeds 2 --data.root DATA`" in card
+    assert (
+        f"`dim evaluate {NAME} --protocol quick --only mlp --layers conv,y --seed 1 --seeds 2 --data.root DATA`" in card
+    )
     assert "commit 0123456789ab; mlp 12 s on cpu" in card
     assert "* `mlp`: hidden 200, epochs 10\n" in card
+
+
+def test_commands_give_the_layers_that_were_evaluated(file):
+    whole = {layer: {"accuracy_last_k": 60.0} for layer in ("conv", "fc", "y")}
+    own(file, accuracy=1.0, mlp=whole, svm={"y": {"accuracy": 50.0}}, rank={"y": {"effective_rank": 9.0}})
+    card = cards.card(file)
+    assert f"`dim evaluate {NAME} --protocol quick --only mlp,rank --data.root DATA`" in card
+    assert f"`dim evaluate {NAME} --protocol quick --only svm --layers y --data.root DATA`" in card
 
 
 def test_results_that_were_put_aside_are_not_shown(file):

@@ -1,7 +1,7 @@
 import pytest
 
 from dim.reproduction.budgets import BUDGETS
-from dim.reproduction.estimates import STEP_SECONDS, estimate
+from dim.reproduction.estimates import BIGAN, STEP_SECONDS, estimate
 from dim.reproduction.jobs import work
 from dim.reproduction.rows import Row
 from dim.reproduction.runs import plan_run, read_record, write_record
@@ -18,6 +18,8 @@ def test_without_a_finished_run_a_rule_is_used(places):
     assert longer.seconds - first.seconds == pytest.approx(2 * 781 * STEP_SECONDS)
     limited = estimate(plan(places, extra=("--trainer.limit_train_batches", "10")))
     assert first.seconds - limited.seconds == pytest.approx(771 * STEP_SECONDS)
+    bigan = estimate(plan(places, config="bigan"))
+    assert bigan.seconds - first.seconds == pytest.approx(781 * (BIGAN - 1) * STEP_SECONDS)
 
 
 def test_the_rule_is_not_for_the_paper_s_settings(places):
