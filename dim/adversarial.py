@@ -35,7 +35,9 @@ def sample_prior(prior: Prior, rows: int, code_size: int, generator: torch.Gener
 
 
 def to_prior_domain(prior: Prior, y: Tensor) -> Tensor:
-    """The linear code mapped to where the prior lives; for the discriminator only."""
+    """The linear code mapped to where the prior lives, in float32 at least; for the discriminator only."""
+    # Half precision's sigmoid is 1 from 6.3 on, without a gradient that would bring a code back.
+    y = y.to(torch.promote_types(y.dtype, torch.float32))
     if prior == "uniform":
         return y.sigmoid()
     if prior == "sphere":

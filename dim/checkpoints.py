@@ -29,7 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             raise UserError(
                 f"cannot write the checkpoint {path} ({reason.strerror or reason}): earlier checkpoints are intact; "
-                "free space or choose another folder with --runs, then resume with --ckpt_path last"
+                "free space and resume with --ckpt_path last, or go on elsewhere with --runs FOLDER --ckpt_path "
+                f"{Path(path).parent / LAST}"
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -60,7 +61,12 @@ def _users_error(error: BaseException) -> BaseException | None:
         return known
     # Only what is loaded can have raised it; importing it takes seconds.
     fabric = sys.modules.get("lightning_fabric.utilities.exceptions")
-    return error if fabric and isinstance(error, fabric.MisconfigurationException) else None
+    if fabric and isinstance(error, fabric.MisconfigurationException):
+        return error
+    # Lightning looks at some options only once training begins.
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    by_lightning = frame.f_globals.get("__name__", "").startswith("pytorch_lightning.")
+    return error if by_lightning and isinstance(error, ValueError) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

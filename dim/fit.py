@@ -122,6 +122,8 @@ class Cli(LightningCLI):
             self._refuse_other_model(content)
             if self.subcommand == "fit":
                 self._refuse_other_data(content)
+            elif self.subcommand == "validate":
+                self._tell_of_seen(content)
         elif self.subcommand != "fit":
             raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
         if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
@@ -159,6 +161,17 @@ class Cli(LightningCLI):
                     "make them equal"
                 )
 
+    def _tell_of_seen(self, checkpoint: dict[str, Any]) -> None:
+        """Images that a run was trained on are no held-out ones."""
+        was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
+        held_out = was.get("validation")
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        if first and was.get("source") == now.source and now.validation and held_out != now.validation:
+            print(
+                f"dim: warning: trained with data.validation={held_out}: images that are held out now were trained on",
+                file=sys.stderr,
+            )
+
     @staticmethod
     def _default(class_path: str, option: str) -> Any:
         """What a model's option is if nothing is said."""
@@ -177,6 +190,20 @@ class Cli(LightningCLI):
             raise UserError(
                 f"{run} already holds a run: {resume}, replace it with --overwrite true, or choose another --name"
             )
+        if resumed and not self.options.overwrite:
+            self._refuse_older(run / checkpoints.FOLDER / checkpoints.LAST)
+
+    def _refuse_older(self, last: Path) -> None:
+        """To go on from an earlier checkpoint of a run would replace what it has trained since."""
+        chosen = Path(self.options.ckpt_path)
+        if not last.exists() or chosen.samefile(last):
+            return
+        step, newest = (checkpoints.read_checkpoint(path)["global_step"] for path in (chosen, last))
+        if step < newest:
+            raise UserError(
+                f"{chosen} is of step {step}, and {last.name} beside it of step {newest}, which would be lost: go on "
+                "under another --name, or add --overwrite true"
+            )
 
     def instantiate_classes(self) -> None:
         try:
@@ -192,6 +219,8 @@ class Cli(LightningCLI):
         at_least(1, **{"trainer.accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1)})
         for name in ("log_every_n_steps", "gradient_clip_val"):
             at_least(0, **{f"trainer.{name}": trainer.get(name) or 0})
+        if trainer.get("default_root_dir"):
+            raise UserError("trainer.default_root_dir has no effect here: say where runs live with --runs FOLDER")
         kwargs["default_root_dir"] = str(run)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [
@@ -237,6 +266,8 @@ class Cli(LightningCLI):
         if processes > 1 and self.trainer.is_global_zero:
             print(f"batches of {processes * batch} images, {batch} in each of {processes} processes", flush=True)
         self.built["probe"].check(self.model.encoder)
+        if self.trainer.is_global_zero and (idle := self.model.idle()):
+            print(f"dim: note: nothing reads {', '.join(idle)}: what they are of has no weight here", file=sys.stderr)
         if not self.options.compile:
             return
         if self.trainer.world_size > 1 and self.model.hparams["union_statistics"]:
@@ -281,7 +312,8 @@ ABOUT = {
     "fit": "Trains a model: `dim fit --config configs/cifar10/vae.yaml --data.root DATA`; in two processes with "
     "`--trainer.devices 2 --trainer.strategy ddp`. A run that was stopped goes on with `--ckpt_path last`.",
     "validate": "Losses of a run on held-out images: `dim validate --config RUN/config.yaml --ckpt_path last`.",
-    "test": "Losses of a run on test images: `dim test --config RUN/config.yaml --ckpt_path last`.",
+    "test": "Losses of a run on test images, in whole batches (a --data.batch_size that divides their number leaves "
+    "none out): `dim test --config RUN/config.yaml --ckpt_path last`.",
 }
 MORE = "Options of a model and of the data have pages of their own: --model.help DeepInfoMax and --data.help."
 

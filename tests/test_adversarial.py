@@ -30,6 +30,9 @@ def test_priors_have_their_moments_and_supports():
 def test_codes_are_mapped_where_the_prior_lives():
     y = torch.randn(10, 4) * 3
     assert torch.equal(adversarial.to_prior_domain("uniform", y), y.sigmoid())
+    large = torch.full((1,), 8.0, dtype=torch.bfloat16, requires_grad=True)
+    adversarial.to_prior_domain("uniform", large).sum().backward()
+    assert large.grad.item() == pytest.approx(3.35e-4, rel=0.01)  # 0 in half precision: no way back from the edge
     assert adversarial.to_prior_domain("gaussian", y) is y
     assert adversarial.to_prior_domain("ball", y) is y
     torch.testing.assert_close(adversarial.to_prior_domain("sphere", y).norm(dim=1), torch.ones(10))

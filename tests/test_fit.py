@@ -139,6 +139,45 @@ def test_a_run_leaves_config_checkpoints_and_logs(tmp_path):
     assert dim.load_encoder(run).shapes()["y"] == (16,)
 
 
+def test_an_earlier_checkpoint_does_not_replace_later_training_unasked(tmp_path):
+    train(tmp_path, *DIM, "--checkpoint.every_n_epochs", "1", epochs=3)
+    first = str(tmp_path / RUN / "checkpoints" / "epoch=0000.ckpt")
+    before = (tmp_path / RUN / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match=r"is of step 4, and last\.ckpt beside it of step 12, which would be lost"):
+        train(tmp_path, *DIM, "--ckpt_path", first, epochs=3)
+    assert (tmp_path / RUN / "checkpoints" / "last.ckpt").read_bytes() == before
+    train(tmp_path, *DIM, "--ckpt_path", first, "--name", "other", epochs=2)
+    train(tmp_path, *DIM, "--ckpt_path", first, "--overwrite", "true", epochs=2)
+    assert checkpoint(tmp_path)["global_step"] == 8
+    level = str(tmp_path / RUN / "checkpoints" / "epoch=0001.ckpt")
+    train(tmp_path, *DIM, "--ckpt_path", level, epochs=3)
+    assert checkpoint(tmp_path)["global_step"] == 12
+
+
+def test_options_without_an_effect_are_told(tmp_path, capsys):
+    train(tmp_path, *DIM, "--model.global_objective", "dv", epochs=1)
+    assert "nothing reads global_objective, width: what they are of has no weight" in capsys.readouterr().err
+    with pytest.raises(UserError, match="default_root_dir has no effect here: say where runs live with --runs"):
+        train(tmp_path, *DIM, "--trainer.default_root_dir", str(tmp_path), "--name", "other", epochs=1)
+
+
+def test_what_lightning_refuses_late_is_one_line(tmp_path, capsys):
+    words = ["fit", *QUICK, "--model", "Supervised", "--runs", str(tmp_path), "--trainer.val_check_interval", "1000"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*words, "--trainer.max_epochs", "1"])
+    assert stopped.value.code == 2
+    assert "dim: error: `val_check_interval` (1000) must be less than or equal" in capsys.readouterr().err
+
+
+def test_images_that_were_trained_on_are_no_held_out_ones(tmp_path, capsys):
+    train(tmp_path, "--model", "Supervised", epochs=1)
+    config = ["--config", str(tmp_path / RUN / "config.yaml"), "--ckpt_path", "last"]
+    with pytest.raises(UserError, match=r"train with --data\.validation IMAGES"):
+        fit.run("validate", config)
+    fit.run("validate", [*config, "--data.validation", "64"])
+    assert "trained with data.validation=0: images that are held out now were trained on" in capsys.readouterr().err
+
+
 def test_the_run_s_config_is_read_again(tmp_path):
     train(tmp_path, *DIM, "--model.gamma", "1", epochs=1)
     run = tmp_path / RUN

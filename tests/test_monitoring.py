@@ -85,7 +85,7 @@ def test_other_ways_to_train_are_watched_too(tmp_path, options):
         "--trainer.log_every_n_steps",
         "2",
     ]
-    train(tmp_path, "--model.encoder", "folded32_globals", *limits, *options, epochs=1)
+    train(tmp_path, "--model.encoder", "folded32_globals", "--model.gamma", "0", *limits, *options, epochs=1)
     events = EventAccumulator(str(tmp_path / RUN / "logs"))
     events.Reload()
     steps = {tag: [point.step for point in events.Scalars(tag)] for tag in ("probe/conv", "watch/images_per_second")}

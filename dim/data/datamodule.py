@@ -100,7 +100,7 @@ class ImageData(pl.LightningDataModule):
         if self.hparams["validation"]:
             return self._loader("validation", drop_last=True)
         if self.trainer is not None and self.trainer.state.fn == "validate":
-            raise UserError("there is no validation split: set validation to a number of images")
+            raise UserError("there is no validation split: train with --data.validation IMAGES to have one")
         return []
 
     def test_dataloader(self) -> DeviceLoader:
@@ -118,4 +118,7 @@ class ImageData(pl.LightningDataModule):
             device: torch.device = self.trainer.strategy.root_device
             options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
             self.splits[part] = self.splits[part].to(device)
-        return DeviceLoader(self.splits[part], self.hparams["batch_size"], **options)
+        try:
+            return DeviceLoader(self.splits[part], self.hparams["batch_size"], **options)
+        except UserError as error:
+            raise UserError(f"{part} split: {error}") from error

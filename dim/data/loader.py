@@ -35,7 +35,6 @@ class DeviceLoader:
     Args:
         batch_size: images a batch and process.
         seed: from 0 to 2**32 - 1.
-        device: where batches live; None leaves the images where they are.
         position: tells (epoch, batches done in it), for a trainer that keeps count itself; it is asked when a
             pass begins and when the state is saved. None: the loader counts the batches it has handed out.
 
@@ -53,7 +52,6 @@ class DeviceLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        device: torch.device | str | None = None,
         position: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         if batch_size < 1:
@@ -66,7 +64,7 @@ class DeviceLoader:
                 f"images must be uint8 (N, 3, S, S) with N labels, found {split.images.dtype} {shape} with "
                 f"{len(split.labels)}"
             )
-        self.split = split if device is None else split.to(device)
+        self.split = split
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.rank, self.world_size, self.batch_size = rank, world_size, batch_size
         if drop_last and len(split.labels) < self.global_batch:

@@ -48,7 +48,7 @@ class Model(pl.LightningModule):
 
     All players of a method share one optimiser and one backward pass, so that a batch is one counted step:
     what a player must not feel is detached or frozen inside `losses`. Adversaries therefore move at the same time
-    instead of in turn (the authors' code alternates).
+    instead of in turn (the authors' code alternates). A trainer that clips gradients clips all players' by one norm.
 
     Args:
         encoder: name of the encoder (conv32 is the paper's for 32x32 images).
@@ -67,6 +67,8 @@ class Model(pl.LightningModule):
 
     takes_global_map = False
     """Whether `y` may be a map of global vectors instead of one code."""
+    remedy = "lower the learning rate"
+    """What to try where a loss has grown out of all bounds."""
 
     def __init__(
         self,
@@ -112,6 +114,10 @@ class Model(pl.LightningModule):
         together = processes if self.hparams["union_statistics"] else 1
         if training and batch_size * together < 2:
             raise UserError("batch norm needs more than one image in a batch: raise --data.batch_size")
+
+    def idle(self) -> list[str]:
+        """Options with a value of their own that nothing reads, since what they are of is not there."""
+        return []
 
     def losses(self, batch: Batch) -> Step:
         """The losses of one batch; called in training and in validation."""
@@ -246,7 +252,7 @@ class Model(pl.LightningModule):
         """Stops if a loss of an earlier step was not finite, and writes down which images made it; in all processes.
 
         Raises:
-            UserError: naming the first such step and its loss.
+            UserError: naming the first such batch and its loss.
         """
         failure = self._guard.failure()
         if failure is None:
@@ -255,9 +261,9 @@ class Model(pl.LightningModule):
         if self.trainer.is_global_zero:
             write_json(where, {"epoch": self.current_epoch, **failure._asdict()})
         raise UserError(
-            f"the loss '{failure.loss}' is not finite at step {failure.step}, or too large for Adam: checkpoints from "
-            f"before are intact, the batch's image numbers are in {where}; lower the learning rate, let scores start "
-            "small (--model.score_spread 1), or use an objective in the log domain (dv, jsd, infonce), if there is one"
+            f"the loss '{failure.loss}' is not finite after {failure.batch} batches, or too large for Adam: "
+            f"checkpoints from before are intact, the batch's image numbers are in {where}; {self.remedy}, in a new "
+            "run, which may start from their encoder (--model.init_from)"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -275,7 +281,8 @@ class Model(pl.LightningModule):
         for name, weight in checkpoint.get("state_dict", {}).items():
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise UserError(
-                    f"the last step made {name} not finite: checkpoints from before are intact; lower the learning rate"
+                    f"the last step made {name} not finite: checkpoints from before are intact; {self.remedy}, in a "
+                    "new run"
                 )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

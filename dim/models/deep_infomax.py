@@ -1,5 +1,6 @@
 """Deep InfoMax: a weighted sum of global, local and prior-matching objectives (section 3)."""
 
+import inspect
 import math
 from typing import Any, Literal, cast, get_args
 
@@ -70,6 +71,10 @@ class DeepInfoMax(Model):
     """
 
     takes_global_map = True
+    remedy = (
+        "lower the learning rate, let scores start small (--model.score_spread 1), or use an objective in the log "
+        "domain (dv, jsd, infonce)"
+    )
 
     def __init__(
         self,
@@ -141,6 +146,11 @@ class DeepInfoMax(Model):
                 raise UserError("coordinates are predicted from one code: choose an encoder without global vectors")
             self.coordinates = CoordinateHead(shapes["local"], code_size, units, coordinates == "relative")
         if gamma:
+            if prior == "uniform" and len(shapes["y"]) > 1:
+                raise UserError(
+                    f"encoder '{self.hparams['encoder']}' has a ReLU behind its global vectors, whose sigmoid cannot "
+                    "be uniform on [0, 1]: set model.gamma to 0, or take another prior"
+                )
             self.discriminator = CodeDiscriminator(code_size)
 
     def check(self, batch_size: int, processes: int, training: bool) -> None:
@@ -161,6 +171,17 @@ class DeepInfoMax(Model):
                 f"{needed} negatives for each positive need more images than {images} in a batch: raise "
                 "--data.batch_size or lower --model.negatives"
             )
+
+    def idle(self) -> list[str]:
+        options = self.hparams
+        weights = {"local": options["beta"], "global": options["alpha"]}
+        critics = {options[f"{part}_critic"] for part, weight in weights.items() if weight}
+        read = {f"{part}_{what}": bool(weight) for part, weight in weights.items() for what in ("critic", "objective")}
+        read |= dict.fromkeys(("prior", "prior_objective", "gradient_penalty"), bool(options["gamma"]))
+        read |= {"width": "concat" in critics, "units": "dot" in critics or options["coordinates"] != "none"}
+        read["score_spread"] = bool(options["beta"]) and options["local_critic"] == "dot"
+        defaults = inspect.signature(DeepInfoMax).parameters
+        return [name for name, does in read.items() if not does and options[name] != defaults[name].default]
 
     def losses(self, batch: Batch) -> Step:
         step = Step({}, {})

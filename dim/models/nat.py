@@ -51,6 +51,8 @@ class NoiseAsTargets(Model):
         targets = adversarial.sample_prior("sphere", images, self.code_size, torch.Generator().manual_seed(0))
         self.register_buffer("targets", targets)
         self.register_buffer("assignment", torch.arange(images))
+        # All processes compute the same: DistributedDataParallel need not send them before every step.
+        self._ddp_params_and_buffers_to_ignore = ["targets", "assignment"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)

@@ -1,8 +1,8 @@
 """Encoders: images (N, 3, S, S) in [-1, 1] -> a dict of named outputs.
 
-Every encoder gives `local` (the feature map that local critics see), `conv` (the last convolutional map, probed
-flattened), `fc` (the hidden layer, probed) and `y` (the code). A new one is a class here that names its outputs and
-carries the decorator.
+Every encoder gives `local` (the feature map that local critics see), `y` (the code) and the layers that are probed:
+`conv` (the last convolutional map, flattened) and, but for those of multiple globals, `fc` (the hidden layer). A new
+one is a class here that names its outputs and carries the decorator.
 """
 
 import itertools

@@ -154,7 +154,7 @@ def test_checkpoints_hold_plain_hyper_parameters(tmp_path):
 def test_small_data_set_for_a_large_batch():
     data = digits(batch_size=2000)
     data.setup()
-    with pytest.raises(UserError, match="1437 images are fewer than one batch"):
+    with pytest.raises(UserError, match="train split: 1437 images are fewer than one batch"):
         data.train_dataloader()
 
 

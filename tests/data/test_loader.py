@@ -216,7 +216,7 @@ def test_what_are_no_images_is_told(images, labels):
 
 
 def test_batches_live_on_the_asked_device():
-    loader = DeviceLoader(numbered(8), 4, shuffle=True, device="meta")
+    loader = DeviceLoader(numbered(8).to("meta"), 4, shuffle=True)
     assert loader.split.images.device.type == "meta"
     assert {tensor.device.type for tensor in next(iter(loader))} == {"meta"}
 

@@ -24,10 +24,10 @@ def attach(model, folder, step=0, every=50):
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_its_images(batch, tmp_path, monkeypatch):
     model = attach(Supervised(), tmp_path, step=17)
     monkeypatch.setattr(model, "losses", lambda batch: Step({"other": torch.tensor(float("inf"))}, {}))
-    with pytest.raises(UserError, match="the loss 'other' is not finite at step 17, or too large for Adam"):
+    with pytest.raises(UserError, match="the loss 'other' is not finite after 17 batches, or too large for Adam"):
         model.training_step(batch, 17)
     kept = json.loads((tmp_path / "not-finite.json").read_text())
-    assert kept == {"step": 17, "epoch": 2, "loss": "other", "indices": batch.indices.tolist()}
+    assert kept == {"batch": 17, "epoch": 2, "loss": "other", "indices": batch.indices.tolist()}
 
 
 @pytest.mark.parametrize(("warmup", "said"), [(0, ""), (29, ""), (30, "warm-up takes 30 steps and the run has 30")])
@@ -66,7 +66,7 @@ def test_off_the_cpu_a_bad_step_is_found_before_a_checkpoint_is_written(tmp_path
     # As on a device whose numbers were not looked at yet.
     model._guard.note(12, {"loss": torch.tensor(torch.nan)}, torch.tensor([4]))
     model._guard.note(13, {"loss": torch.tensor(1.0)}, torch.tensor([6]))
-    with pytest.raises(UserError, match="'loss' is not finite at step 12"):
+    with pytest.raises(UserError, match="'loss' is not finite after 12 batches"):
         model.on_save_checkpoint({})
     assert json.loads((tmp_path / "not-finite.json").read_text())["indices"] == [4]
 

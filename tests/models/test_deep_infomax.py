@@ -49,6 +49,7 @@ def test_a_part_of_weight_zero_is_not_built(batch):
         ({"negatives": 0}, "needs at least 1"),
         ({"negatives": 1, "local_objective": "interpolated"}, "needs at least 2"),
         ({"encoder": "folded32_globals", "coordinates": "absolute"}, "predicted from one code"),
+        ({"encoder": "folded32_globals"}, "cannot be uniform on"),
         ({"views": True, "occlusion": True}, "views with occlusion or coordinates"),
         ({"views": True, "coordinates": "absolute"}, "views with occlusion or coordinates"),
         ({"views": True, "ghost_batch": 4}, "ghost_batch with views"),
@@ -58,6 +59,21 @@ def test_a_part_of_weight_zero_is_not_built(batch):
 def test_settings_that_contradict_each_other_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         DeepInfoMax(**SMALL, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({"local_objective": "jsd"}, ["width"]),
+        ({"local_objective": "jsd", "alpha": 1.0, "beta": 0.0}, ["local_objective", "units"]),
+        ({"global_objective": "dv", "global_critic": "dot"}, ["global_critic", "global_objective", "width"]),
+        ({"prior": "gaussian", "gradient_penalty": 2.0, "gamma": 0.0}, ["prior", "gradient_penalty", "width"]),
+        ({"score_spread": 1.0, "local_critic": "concat"}, ["units", "score_spread"]),
+        ({"score_spread": 1.0, "local_critic": "concat", "coordinates": "absolute"}, ["score_spread"]),
+    ],
+)
+def test_options_that_nothing_reads_are_named(options, idle):
+    assert set(DeepInfoMax(**SMALL, **options).idle()) == set(idle)
 
 
 def test_weights_scale_their_losses(batch):
@@ -202,7 +218,7 @@ def test_learned_baselines_are_trained_with_the_critic(batch, objective):
 
 
 def test_multiple_globals_are_each_scored(batch):
-    model = DeepInfoMax(gamma=0.1, encoder="folded32_globals", code_size=8, units=16)
+    model = DeepInfoMax(gamma=0.1, prior="gaussian", encoder="folded32_globals", code_size=8, units=16)
     small = Batch(batch.images[:4], batch.labels[:4], batch.indices[:4])
     step = model.losses(small)
     with torch.no_grad():
