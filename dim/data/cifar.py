@@ -69,7 +69,8 @@ def load(kind: Kind, root: Path, download: bool, image_size: int | None) -> Data
     """Looks for the data under `root`; downloads the archive only if it is not there and `download` is set.
 
     Raises:
-        UserError: if nothing is found (with all the places looked at), or if it is not the official data.
+        UserError: if nothing is found (with all the places looked at), if files are not the official ones (by MD5), or
+            if an image folder has other numbers of classes or images, which is all that is known of those.
     """
     archive = root / kind.official.filename
     if extracted := next((place for place in _file_places(kind, root) if not _lacking(kind, place)), None):
