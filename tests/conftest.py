@@ -12,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_imported_stays():
+    # Else every test's collection, below, walks through all of torch and Lightning.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -12,12 +12,15 @@ class Processes:
     """Does in this process, at once, what `dim fit` and `dim evaluate` leave on disk; `fails` names broken runs."""
 
     def __init__(self):
-        self.commands, self.fails, self.values, self.environments = [], set(), {}, []
+        self.calls, self.fails, self.values = [], set(), {}
+
+    @property
+    def commands(self):
+        return [arguments for arguments, _ in self.calls]
 
     def __call__(self, command, watch, **options):
         arguments = command[3:]
-        self.commands.append(arguments)
-        self.environments.append(options["env"])
+        self.calls.append((arguments, options["env"]))
         watch()
         folder = Path(arguments[1])
         if arguments[0] == "fit":

@@ -40,6 +40,21 @@ def test_epochs_are_kept_as_asked_and_half_written_files_go(tmp_path):
     assert resumed == ["epoch=0005.ckpt", "epoch=mine.ckpt", "last.ckpt"]
 
 
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [(("--checkpoint.every_n_steps", "3"), [3, 6, 8]), (("--trainer.accumulate_grad_batches", "2"), [1, 2, 3, 4, 4])],
+)
+def test_last_is_written_every_so_many_whole_steps_and_after_each_epoch(options, steps, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(RunCheckpoint, "_save_last", lambda self, trainer: written.append(trainer.global_step))
+    monkeypatch.setattr(RunCheckpoint, "on_train_epoch_end", lambda self, trainer, model: self._save_last(trainer))
+    monkeypatch.setattr(fit.Cli, "after_fit", lambda self: None)
+    every = () if "--checkpoint.every_n_steps" in options else ("--checkpoint.every_n_steps", "1")
+    words = [*TRAIN.split(), "--runs", str(tmp_path), "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "8"]
+    fit.run("fit", [*words, *options, *every])
+    assert written == steps
+
+
 def test_a_run_killed_while_it_first_saved_is_replaced(tmp_path):
     checkpoints = tmp_path / RUN / "checkpoints"
     checkpoints.mkdir(parents=True)

@@ -76,6 +76,23 @@ def test_drawn_negatives_are_other_images_at_the_same_position_without_repetitio
     assert used.eq(3).all()
 
 
+@pytest.mark.parametrize("cls", [LocalDotCritic, LocalConcatCritic])
+def test_each_of_several_vectors_draws_negatives_for_its_own_image(cls):
+    critic, _, maps, _ = build(cls)
+    y = torch.randn(N, Y, 1, 2, dtype=torch.float64)
+    scores = contrast(critic, y, maps, negatives=2, generator=torch.Generator().manual_seed(1))
+    vectors = critic.queries(y.flatten(2).transpose(1, 2).flatten(0, 1))  # two of each image, one after the other
+    table = critic.scores(vectors, critic.keys(maps))  # (2 N, N, L)
+    length = table.shape[2]
+    positive, negative = scores.positive.view(2 * N, length), scores.negative.view(2 * N, length, 2)
+    for row in range(2 * N):
+        image = row // 2
+        torch.testing.assert_close(positive[row], table[row, image])
+        others = table[row, [j for j in range(N) if j != image]]  # (N - 1, L)
+        match = torch.isclose(negative[row][:, :, None], others.T[:, None, :], rtol=1e-9, atol=1e-12)
+        assert match.sum(2).eq(1).all()
+
+
 def test_every_position_draws_images_of_its_own():
     shifts = _shifts(500, 6, 2, torch.Generator().manual_seed(0))
     assert shifts.shape == (500, 2)

@@ -193,6 +193,17 @@ def test_other_data_have_a_file_of_their_own_and_nothing_published_beside_them(r
     assert published_config(before) == "supervised"
 
 
+def test_a_classifier_s_accuracy_is_not_given_for_other_images_of_the_same_name(run, tmp_path, monkeypatch, capsys):
+    trained = checkpoints.read_trained
+    monkeypatch.setattr(checkpoints, "read_trained", lambda file: {**trained(file), "data_fingerprint": "0" * 64})
+    path = tmp_path / "other.json"
+    options = ["--only", "rank", "--layers", "y", "--output", str(path)]
+    evaluate.run([str(run), *options])
+    assert set(json.loads(path.read_text())["results"]) == {"rank"}
+    evaluate.run([str(run), *options[:4], "--data.validation", "97", "--output", str(tmp_path / "held.json")])
+    assert "saw these images" not in capsys.readouterr().err
+
+
 def test_held_out_images_take_the_test_images_place(run, tmp_path, capsys):
     before = evaluated(run, "--only", "knn", "--layers", "y")
     evaluate.run([str(run), "--only", "knn", "--layers", "y", "--data.validation", "97"])

@@ -172,3 +172,16 @@ def test_python_of_the_page_on_released_encoders_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.M))
 def test_make_targets_exist(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_demo_s_commands_end_in_a_table_and_a_report(tmp_path, monkeypatch, capfd):
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    (_, *reproduced), (_, *reported) = (shlex.split(line) for line in recipe[1].splitlines())
+    assert (reproduced[0], reported) == ("reproduce", ["report"])
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", "configs")
+    few = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]
+    cli.main([*reproduced, "--rows", "DIM*", "--", *few])
+    cli.main(reported)
+    assert "DIM(L) (infoNCE)" in capfd.readouterr().out
+    assert (tmp_path / "results/report/index.html").exists()

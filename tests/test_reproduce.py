@@ -75,10 +75,10 @@ def test_run_again_it_does_what_is_left(dim):
     assert first[0] == 0
     assert len(dim.processes.commands) == 2 * 4
     (dim.places.runs / "smoke/cifar10/vae/seed0/evaluation.json").unlink()
-    dim.processes.commands.clear()
+    dim.processes.calls.clear()
     dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,DIM(L)*")
     assert [command[0] for command in dim.processes.commands] == ["evaluate"]
-    dim.processes.commands.clear()
+    dim.processes.calls.clear()
     dim("table1", "--data", "cifar10", "--budget", "smoke", "--rows", "VAE,DIM(L)*", "--seeds", "2")
     fits = [command for command in dim.processes.commands if command[0] == "fit"]
     assert len(fits) == 4
@@ -94,7 +94,7 @@ def test_a_failed_row_is_told_and_stops_no_other(dim):
     assert [label for label, row in rows.items() if not row["ours"]] == ["VAE"]
     assert "broken on purpose" in rows["VAE"]["seeds"][0]["note"]
     dim.processes.fails.clear()
-    dim.processes.commands.clear()
+    dim.processes.calls.clear()
     assert dim("table1", "--data", "cifar10", "--budget", "smoke")[0] == 0
     assert len(dim.processes.commands) == 2
     assert content(dim, "table1-cifar10-smoke")["rows"][1]["ours"]["y"]["mean"] == 50.0
@@ -126,7 +126,7 @@ def test_a_changed_config_makes_a_row_stale_until_it_is_trained_anew(dim):
     dim(*arguments)
     path = dim.places.configs / "cifar10/vae.yaml"
     path.write_text(path.read_text().replace("kl_weight: 1.0", "kl_weight: 2.0"))
-    dim.processes.commands.clear()
+    dim.processes.calls.clear()
     status, printed = dim(*arguments)
     assert status == 1
     assert not dim.processes.commands

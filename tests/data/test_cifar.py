@@ -169,12 +169,6 @@ def test_incomplete_image_folder(small_kind, image_folder):
         load_dataset("cifar10", image_folder)
 
 
-def test_other_sizes(tiny, tmp_path):
-    kind, files, _ = tiny
-    put_files(tmp_path / kind.official.base_folder, files)
-    assert load_dataset(kind.name, tmp_path, image_size=16).test.images.shape == (4, 3, 16, 16)
-
-
 @pytest.mark.skipif("DIM_DATA" not in os.environ, reason="needs the real files: set DIM_DATA to their folder")
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_real_data(name):

@@ -52,6 +52,12 @@ def test_each_measure_stands_under_its_name_and_is_of_the_decoder_in_evaluation_
         made = decoder.eval()(digits.test[:100])
     monkeypatch.setattr("dim.evaluation.decoder.EVALUATION_ROWS", 40)  # 40, 40 and 20 rows
     found = reconstruction(digits.train[:600], train, digits.test[:100], test, training=training)
+    # A step's loss is that of the decoder before it.
+    whole = DecoderTraining(widths=(8, 8, 8, 8), epochs=1, batch_size=600)
+    torch.manual_seed(whole.seed)
+    fresh = Decoder(digits.train.shape[1], 32, whole.widths)
+    error = (fresh(digits.train[:600]) - (train / 127.5 - 1)).square().mean()
+    assert fit_decoder(digits.train[:600], train, whole)[1] == [pytest.approx(float(error), rel=1e-4)]
     for measure in (ms_ssim, ssim, ssim_authors):
         assert found[measure.__name__] == pytest.approx(measure(made, truth).mean().item(), abs=1e-4)
     assert found["mse"] == pytest.approx(functional.mse_loss(made, truth).item(), abs=1e-4)

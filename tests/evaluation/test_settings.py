@@ -4,11 +4,25 @@ import json
 import pytest
 
 from dim.evaluation.battery import EVALUATIONS
+from dim.evaluation.decoder import DecoderTraining
+from dim.evaluation.mlp import MLPProbe
+from dim.evaluation.ndm import NDMTraining
 from dim.evaluation.settings import PROTOCOLS
 
 
 def spent(protocol):
     return [getattr(protocol, name).epochs for name in ("mlp", "decoder", "mine", "ndm")]
+
+
+def test_full_is_the_paper_s_training_where_it_was_published():
+    full = PROTOCOLS["full"]
+    paper = {"epochs": 1000, "batch_size": 64, "learning_rate": 1e-4, "decay": "steps", "milestones": (50, 100)}
+    assert full.mlp == MLPProbe(hidden=200, dropout=0.1, standardise=False, last=100, **paper)
+    assert full.svm["loss"] == "hinge"
+    assert full.ndm == NDMTraining("kl", 1000, 10_000, 1e-4, (0.5, 0.999), (500, 750))
+    decoder = {"widths": (512, 256, 128, 64), "epochs": 150, "batch_size": 64, "learning_rate": 1e-4, "decay": "steps"}
+    assert full.decoder == DecoderTraining(milestones=(50, 100), **decoder)
+    assert (full.mine.bound, full.mine.epochs, full.mine.batch_size, full.mine.learning_rate) == ("dv", 50, 128, 3e-4)
 
 
 def test_each_protocol_trains_longer_than_the_one_before():

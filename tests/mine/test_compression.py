@@ -55,6 +55,10 @@ def test_noise_enters_where_it_should():
             layer.bias.zero_()
         # Of the hidden layers nothing is left: what remains is the noise of the last one.
         assert float(encoder(x).z.std()) == pytest.approx(SETTINGS.noise, rel=0.05)
+        # With the sum of the hidden layer behind it, its noise too: rectified, of variance (1 - 1 / pi) / 2.
+        encoder.last.weight.fill_(1)
+        spread = SETTINGS.noise * math.sqrt(1 + 1024 * (1 - 1 / math.pi) / 2)
+        assert float(encoder(x.repeat(400, 1)).z[:, 0].std()) == pytest.approx(spread, rel=0.05)
         propagated = compression.Encoder(16, "propagated", SETTINGS)
         propagated.hidden[0].weight[:, 16:] = 0
         assert torch.equal(propagated(x).z, propagated(x).z)
@@ -113,6 +117,12 @@ def test_noise_of_the_statistics_network_is_for_training_only():
     x, _ = batch()
     z = torch.randn(10, 256)
     network = compression.NoisyNetwork(16)
+    assert not torch.equal(network(x, z), network(x, z))
+    amounts = [noise.sigma for noise in network.modules() if isinstance(noise, compression.Noise)]
+    assert sorted(amounts) == [0.3, 0.3, 0.5, 0.5]
+    # z has noise of its own: with the other three off, a score still moves.
+    network.eval()
+    network.noise.train()
     assert not torch.equal(network(x, z), network(x, z))
     network.eval()
     assert torch.equal(network(x, z), network(x, z))

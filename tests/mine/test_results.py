@@ -114,17 +114,23 @@ def test_two_processes_keep_each_other_s_cells(tmp_path):
 def test_who_writes_while_another_does_waits(tmp_path, monkeypatch):
     path = tmp_path / "gaussians.json"
     one, other = Cells(path, {}), Cells(path, {})
-    threads = []
-    write = results.write_json
+    arrived, threads, write, lock = threading.Event(), [], results.write_json, results.locked
+
+    def asked(*arguments):
+        if threads:
+            arrived.set()  # at the lock, which is the first writer's
+        return lock(*arguments)
 
     def slow(*arguments):
         if not threads:
             threads.append(threading.Thread(target=other.add, args=(PLAN[1], {"estimate": 2.0}, 0.0)))
             threads[0].start()
-            threads[0].join(0.5)  # it would be through by now, and its cell overwritten
+            assert arrived.wait(60)
+            threads[0].join(0.2)  # without a lock it would write now, and be written over
         write(*arguments)
 
     monkeypatch.setattr(results, "write_json", slow)
+    monkeypatch.setattr(results, "locked", asked)
     one.add(PLAN[0], {"estimate": 1.0}, 0.0)
     threads[0].join()
     assert [cell["setting"] for cell in json.loads(path.read_text())["cells"]] == PLAN[:2]

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import math
 
@@ -88,8 +89,9 @@ def test_weights_scale_their_losses(batch):
     torch.testing.assert_close(values[3.0]["discriminator"], values[1.0]["discriminator"])
 
 
-@pytest.mark.parametrize("prior", ["uniform", "gaussian", "ball", "sphere"])
-@pytest.mark.parametrize("objective", ["jsd", "dv", "infonce"])
+@pytest.mark.parametrize(
+    ("prior", "objective"), [("uniform", "jsd"), ("gaussian", "dv"), ("ball", "infonce"), ("sphere", "jsd")]
+)
 def test_the_encoder_fools_the_discriminator_which_resists(batch, prior, objective):
     torch.manual_seed(0)
     model = DeepInfoMax(gamma=1.0, prior=prior, prior_objective=objective, gradient_penalty=0.0, **SMALL)
@@ -169,13 +171,28 @@ def test_the_ceiling_is_a_row_s_for_infonce_alone(batch, objective, pairs):
 def test_randomness_is_a_function_of_epoch_and_batch(batch):
     model = DeepInfoMax(gamma=1.0, negatives=2, local_critic="concat", occlusion=True, coordinates="relative", **SMALL)
     losses = []
-    for epoch, index in ((0, 0), (0, 1), (0, 0)):
+    for epoch, index in ((0, 0), (0, 0), (0, 1), (1, 0)):
         model.reseed(epoch, index)
         losses.append({name: float(value) for name, value in model.losses(batch).losses.items()})
-    assert losses[0] == losses[2]
-    assert losses[0]["local"] != losses[1]["local"]
-    assert losses[0]["coordinates"] != losses[1]["coordinates"]
-    assert losses[0]["discriminator"] != losses[1]["discriminator"]
+    assert losses[0] == losses[1]
+    for name in ("local", "coordinates", "discriminator"):
+        assert len({step[name] for step in losses}) == 3
+
+
+def test_several_processes_share_what_they_are_told_to(batch, monkeypatch):
+    monkeypatch.setattr("dim.models.deep_infomax.distributed.size", lambda: 2)
+    assert DeepInfoMax(**SMALL).union
+    assert not DeepInfoMax(gather_negatives=False, **SMALL).union
+    groups = []
+
+    def in_groups(encoder, rows, size):
+        groups.append(size)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("dim.models.deep_infomax.in_groups", in_groups)
+    for union in (True, False):
+        DeepInfoMax(ghost_batch=8, union_statistics=union, **SMALL)._seen(batch.images)
+    assert groups == [4, 8]  # eight images of both processes, or of each
 
 
 def test_structure_tasks_add_their_losses(batch):

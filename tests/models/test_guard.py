@@ -1,6 +1,8 @@
 import pytest
 import torch
+from processes import run_in_processes
 
+from dim import distributed
 from dim.models.guard import Failure, FiniteGuard
 
 
@@ -38,3 +40,15 @@ def test_what_was_looked_at_is_not_kept():
     assert len(guard._unseen) == 2
     guard.failure()
     assert not guard._unseen
+
+
+def failure_of_the_second_process():
+    guard = FiniteGuard()
+    note(guard, 2, loss=1.0)
+    note(guard, 3, loss=torch.nan if distributed.rank() == 1 else 1.0)
+    return tuple(guard.failure())
+
+
+def test_all_processes_hear_of_a_failure_in_one(tmp_path):
+    heard = run_in_processes(failure_of_the_second_process, tmp_path)
+    assert heard == [(3, "loss", [3, 4, 3, 4])] * 2

@@ -2,7 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from processes import run_in_processes
 
+from dim import distributed
 from dim.data.loader import Batch
 from dim.errors import UserError
 from dim.models import Supervised
@@ -49,6 +51,26 @@ def test_the_test_accuracy_is_that_of_evaluation_and_changes_nothing(batch, meas
     )
     assert final == pytest.approx(in_evaluation)
     assert final != pytest.approx(in_training)
+
+
+def accuracy_of_a_share(batch):
+    torch.manual_seed(0)
+    model = Supervised(code_size=16)
+    model.log = lambda *args, **options: None
+    rows = slice(16 * distributed.rank(), 16 * (distributed.rank() + 1))
+    data = SimpleNamespace(predict_dataloader=lambda: [Batch(*(side[rows] for side in batch))])
+    model._trainer, model._fabric = SimpleNamespace(datamodule=data, global_step=1), None
+    model.on_train_epoch_end()
+    return float(model.final_accuracy)
+
+
+def test_all_processes_together_have_one_accuracy(batch, tmp_path):
+    torch.manual_seed(0)
+    chosen = Supervised(code_size=16).eval().logits(batch.images).argmax(1)
+    # The first process is right on all of its images, the second on a quarter.
+    labels = torch.where(torch.arange(32) < 20, chosen, (chosen + 1) % 10)
+    found = run_in_processes(accuracy_of_a_share, tmp_path, batch._replace(labels=labels))
+    assert found == [pytest.approx(62.5)] * 2
 
 
 def test_the_best_accuracy_stays_when_a_later_one_is_worse(batch, measure):

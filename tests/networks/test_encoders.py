@@ -54,6 +54,22 @@ def test_shapes(name, shapes):
     assert {output: found[output] for output in shapes} == shapes
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("conv64", 11_213_760),
+        ("alexnet64", 58_416_160),
+        ("folded32", 54_884_224),
+        ("folded64", 58_416_160),
+        ("folded32_globals", 4_030_528),
+        ("folded64_globals", 2_940_128),
+    ],
+)
+def test_no_layer_is_lost(name, weights):
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in build_encoder(name, 64).parameters()) == weights
+
+
 @pytest.mark.parametrize("name", ["folded32", "folded64"])
 def test_a_folded_position_sees_its_crop_alone(name):
     encoder = build_encoder(name, 64).eval()

@@ -22,7 +22,7 @@ def test_each_gpu_is_a_process_s_only_one(places, processes):
     Machine.gpus(["3", "5"]).run(runs, False, unwatched, outcomes.__setitem__)
     assert [outcomes[run].status for run in runs] == ["done"] * 4
     devices = {}
-    for command, environment in zip(processes.commands, processes.environments, strict=True):
+    for command, environment in processes.calls:
         seed = command[command.index("--seed_everything" if command[0] == "fit" else "--seed") + 1]
         devices.setdefault(seed, set()).add(environment["CUDA_VISIBLE_DEVICES"])
     assert all(len(used) == 1 and used <= {"3", "5"} for used in devices.values())
@@ -54,7 +54,7 @@ def test_runs_become_jobs_of_a_cluster(places, processes, tmp_path):
     cluster.run(runs, False, unwatched, outcomes.__setitem__)
     assert [outcomes[run].status for run in runs] == ["done", "done"]
     assert len(processes.commands) == 4
-    assert {environment["SLURM_JOB_NAME"] for environment in processes.environments} == {"interactive"}
+    assert {environment["SLURM_JOB_NAME"] for _, environment in processes.calls} == {"interactive"}
 
 
 def test_a_signal_between_submissions_leaves_no_job_behind(places, tmp_path, monkeypatch):

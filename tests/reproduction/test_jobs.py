@@ -46,7 +46,7 @@ def test_a_killed_session_counts_until_its_last_checkpoint(run, processes):
     record["sessions"] = [{"began": "2026-01-01T00:00:00+00:00", "seconds": None}]
     write_record(run.folder, record)
     os.utime(run.last, (1767225600 + 90,) * 2)
-    processes.commands.clear()
+    processes.calls.clear()
     work(run)
     assert read_record(run.folder)["sessions"][0]["seconds"] == 90.0
     # The checkpoint is what training goes on from.
