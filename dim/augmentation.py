@@ -45,7 +45,9 @@ def crop(images: Tensor, numbers: Tensor) -> Tensor:
     x = places(width, across, torch.where(mirrored < 0.5, 1.0, -1.0))
     y = places(height, down, torch.ones_like(height))
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    # To the middle of the outermost pixels, which is padding by the border, that not every device can do.
+    edge = 1 - 1 / images.shape[-1]
+    return functional.grid_sample(images, grid.clamp(-edge, edge), padding_mode="zeros", align_corners=False)
 
 
 def recolour(images: Tensor, numbers: Tensor) -> Tensor:

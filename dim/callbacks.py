@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dim import slurm
@@ -18,7 +18,7 @@ from dim.checkpoints import FOLDER, LAST
 from dim.errors import UserError, at_least
 from dim.files import locked
 from dim.provenance import versions
-from dim.stepping import stepped
+from dim.stepping import due, stepped
 from dim.version import __version__
 
 
@@ -87,9 +87,6 @@ class RunCheckpoint(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
         self._held.close()
-        # Processes that this one began would wait for it in a collective, which SIGTERM does not end.
-        if (kill := getattr(trainer.strategy.launcher, "kill", None)) is not None:
-            kill(signal.SIGKILL)
 
     def _restore(self) -> None:
         # Before Lightning puts back what it found: the other way round its handler would stay, and with it the run.
@@ -152,6 +149,20 @@ class RunCheckpoint(Checkpoint):
                     continue  # not a file of ours
                 if path != current and not (self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0):
                     path.unlink()
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar; of numbers that wait for a GPU it shows those of the last step that was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, float] = {}
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        if due(trainer, trainer.global_step):
+            found = trainer.callback_metrics
+            self._seen = {name: float(found[name]) for name in ("train/loss", "probe/y") if name in found}
+        return super().get_metrics(trainer, pl_module) | self._seen
 
 
 class PlainProgress(Callback):

@@ -78,12 +78,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
-        print("dim: interrupted", file=sys.stderr)
+        _leave(130, said := "dim: interrupted")
+        print(said, file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stopped:
+        if isinstance(stopped.code, int) and stopped.code:
+            _leave(stopped.code)
+        raise
     except Exception as error:
         mistake = _users_error(error)
         if mistake is None:
+            _leave(1, traceback.format_exc())
             raise
         sys.stdout.flush()  # in a file that both go to, the error comes last
-        print(f"dim: error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        said = f"dim: error: {' '.join(str(mistake).split())}"
+        _leave(2, said)
+        print(said, file=sys.stderr)
         sys.exit(2)
+
+
+def _leave(status: int, said: str = "") -> None:
+    """Ends this process here if it is one of several that would wait for each other at the usual end."""
+    if "torch" in sys.modules:  # importing it takes seconds
+        from dim import distributed
+
+        distributed.leave(status, said)

@@ -1,4 +1,7 @@
-"""Names of devices."""
+"""Devices: their names, what waits for them, how exactly they calculate."""
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -43,3 +46,16 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """float32 products and convolutions without TF32 or bfloat16, whatever a training run chose."""
+    precision, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's default is True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions

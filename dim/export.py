@@ -18,7 +18,7 @@ from dim.files import replacing, sha256, write_json
 from dim.networks.encoders import build_encoder, rebuild_encoder
 from dim.networks.inputs import SCALING
 from dim.parsing import parse
-from dim.provenance import versions
+from dim.provenance import described, versions
 from dim.reporting import cards
 from dim.reproduction.runs import read_record
 
@@ -156,7 +156,7 @@ def cost(run: Path, step: int) -> dict[str, Any]:
         found |= {"sessions": len(sessions), "seconds": round(sum(sessions), 1)}
     machines = [session["machine"] for session in (read_record(run) or {}).get("sessions", [])]
     if machines:
-        found["machines"] = sorted({f"{machine['processor']}, {machine['cores']} cores" for machine in machines})
+        found["machines"] = sorted({described(machine) for machine in machines})
     return found
 
 

@@ -6,22 +6,23 @@ import inspect
 import io
 import logging
 import re
+import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback, instantiate_class
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dim import checkpoints, cpu, release, slurm
-from dim.callbacks import PlainProgress, RunCheckpoint
+from dim.callbacks import Bar, PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
 from dim.data import ImageData
 from dim.errors import UserError, at_least, behind
@@ -77,6 +78,10 @@ class Cli(LightningCLI):
         parser.add_argument("--name", default="run", help="name of the run; the configs give their own")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs live: RUNS/DATA/NAME")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run that the folder holds")
+        precisions = Literal["highest", "high", "medium"]
+        parser.add_argument(
+            "--matmul_precision", type=precisions, default="highest", help="of float32 products; high is TF32 on GPUs"
+        )
         parser.add_argument("--compile", type=bool, default=False, help="torch.compile encoder, critics and decoder")
         for name, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
@@ -106,6 +111,7 @@ class Cli(LightningCLI):
             raise UserError(f"name is '{options.name}': it must be a folder below {options.runs}")
         if isinstance(options.seed_everything, bool):
             raise UserError("seed_everything must be a number: it decides the order of the images too")
+        torch.set_float32_matmul_precision(options.matmul_precision)
         options.weights_only = True  # never unpickle what a user was given
         if self.subcommand == "fit" and slurm.restarted():
             self._go_on(run)
@@ -253,9 +259,19 @@ class Cli(LightningCLI):
         if trainer.get("enable_progress_bar") is False:
             return []
         if sys.stdout.isatty():
-            return [RichProgressBar()]
+            return [Bar()]
         trainer["enable_progress_bar"] = False
         return [PlainProgress()]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            # Processes that this one began would wait for it in a collective, which SIGTERM does not end. Only now: to
+            # give up a GPU waits for what it still has to do with theirs.
+            if (kill := getattr(self.trainer.strategy.launcher, "kill", None)) is not None:
+                kill(signal.SIGKILL)
+            raise
 
     def before_fit(self) -> None:
         """What contradicts itself is refused before any data is read."""
@@ -373,6 +389,17 @@ def run(command: str, arguments: list[str]) -> None:
             raise known from None
         if f"are required: {command}." in str(error):
             raise UserError(f"dim {command} needs a model and data: --config configs/DATA/MODEL.yaml") from error
-        own = ("config", "name", "runs", "overwrite", "compile", "seed_everything", "model", "data", "ckpt_path")
+        own = (
+            "config",
+            "name",
+            "runs",
+            "overwrite",
+            "compile",
+            "matmul_precision",
+            "seed_everything",
+            "model",
+            "data",
+            "ckpt_path",
+        )
         groups = dict.fromkeys(own) | {"trainer": Trainer, **CALLBACKS}
         raise UserError(clearer(str(error), groups, f"dim {command}")) from error

@@ -17,6 +17,7 @@ from torchvision.utils import make_grid
 from dim import distributed
 from dim.data.datamodule import ImageData
 from dim.data.loader import Batch, normalise
+from dim.devices import waits
 from dim.errors import UserError, at_least, positive
 from dim.evaluation.features import encode
 from dim.evaluation.spectrum import spectrum
@@ -134,7 +135,8 @@ class OnlineProbe(Callback):
         for layer, share in zip(
             self.layers, distributed.total(self._correct) / (self._seen * distributed.size()), strict=True
         ):
-            pl_module.log(f"probe/{layer}", share, prog_bar=layer == self.layers[-1], batch_size=1)
+            shown = layer == self.layers[-1] and not waits(share)
+            pl_module.log(f"probe/{layer}", share, prog_bar=shown, batch_size=1)
         self._correct = torch.zeros_like(self._correct)
         self._seen = 0
 

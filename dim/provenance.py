@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from dim.version import __version__
@@ -36,17 +37,24 @@ def short(commit: str) -> str:
     return f"{commit[:12]}{'-dirty' * commit.endswith('-dirty')}" or "unknown"
 
 
-def machine() -> dict[str, str | int]:
-    """Where numbers were made: the processor, how many cores this process may use, threads, GPUs."""
+def machine(environment: Mapping[str, str] = os.environ) -> dict[str, str | int]:
+    """Where a process with this environment makes numbers: the processor, cores that it may use, threads, GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, str | int] = {"system": platform.platform(), "processor": _processor(), "cores": cores}
-    if threads := os.environ.get("OMP_NUM_THREADS"):
+    if threads := environment.get("OMP_NUM_THREADS"):
         found["threads"] = threads
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if shutil.which("nvidia-smi") and visible != "":
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *(["-i", visible] if visible else [])]
         names = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
         found["gpus"] = ", ".join(name.strip() for name in names if name.strip())
     return found
+
+
+def described(machine: Mapping[str, str | int]) -> str:
+    """What `machine` found, in a few words."""
+    gpus = f", {machine['gpus']}" if machine.get("gpus") else ""
+    return f"{machine['processor']}, {machine['cores']} cores{gpus}"
 
 
 def _processor() -> str:

@@ -69,15 +69,15 @@ class CoordinateHead(nn.Module):
             partners: (N, H W), for each position the one it is compared with; used by the relative task.
         """
         rows = maps.flatten(2).transpose(1, 2)  # (N, L, C)
-        place = torch.arange(rows.shape[1], device=y.device)
-        target = torch.stack([place // self.width, place % self.width], -1).expand(len(y), -1, -1)
+        place = torch.arange(rows.shape[1], device=y.device).expand(len(y), -1)
+        row, column = place // self.width, place % self.width
         parts = [y[:, None].expand(-1, rows.shape[1], -1), rows]
         if self.relative:
             parts.append(rows.gather(1, partners[..., None].expand_as(rows)))
-            other = torch.stack([partners // self.width, partners % self.width], -1)
-            target = target - other + torch.tensor([self.height, self.width], device=y.device) - 1
+            row = row - partners // self.width + self.height - 1
+            column = column - partners % self.width + self.width - 1
         logits = self.logits(self.block(torch.cat(parts, -1))).flatten(0, 1).split(self.classes, 1)
-        goals = target.flatten(0, 1).unbind(1)
+        goals = row.flatten(), column.flatten()
         loss = sum((cross_entropy(part, goal) for part, goal in zip(logits, goals, strict=True)), y.new_zeros(()))
         right = [part.argmax(1) == goal for part, goal in zip(logits, goals, strict=True)]
         return loss, (right[0] & right[1]).float().mean()

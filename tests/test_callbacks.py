@@ -151,15 +151,6 @@ def test_only_the_first_process_asks_for_the_job_again_and_nothing_stops_it(monk
         signal.signal(signal.SIGTERM, before)
 
 
-def test_processes_that_were_begun_end_with_the_first(monkeypatch):
-    killed = []
-    launcher = SimpleNamespace(kill=killed.append)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-    RunCheckpoint().on_exception(trainer, None, OSError())
-    assert killed == [signal.SIGKILL]
-    RunCheckpoint().on_exception(SimpleNamespace(strategy=SimpleNamespace(launcher=None)), None, OSError())
-
-
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
     with (
         locked(tmp_path / RUN / "checkpoints", 0),

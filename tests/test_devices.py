@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dim.devices import choose_device, seed_default
+from dim.devices import choose_device, exact_products, seed_default
 from dim.errors import UserError
 
 
@@ -37,3 +37,15 @@ def test_default_draws_of_another_device_are_seeded_too(monkeypatch):
     monkeypatch.setattr(torch, "get_device_module", module_of)
     seed_default(7, torch.device("cuda:1"))
     assert seeded == {torch.device("cuda:1"): 7}
+
+
+def test_exact_products_give_the_setting_back():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with exact_products():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")

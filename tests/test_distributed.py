@@ -184,3 +184,25 @@ def test_alone_they_are_the_identity():
     assert all(function(local) is local for function in (distributed.gather, distributed.exchange))
     assert torch.equal(distributed.total(local), local)
     assert list(itertools.chain([distributed.rank()], [distributed.size()])) == [0, 1]
+
+
+def a_sum_of_halves():
+    local = torch.ones(1, dtype=torch.float16, requires_grad=True)
+    share = 2048.0 if distributed.rank() == 0 else 1.0  # of which half precision's sum has no room for the 1s
+    (distributed.gather(local) * share).float().sum().backward()
+    return local.grad.item()
+
+
+def test_gradients_of_what_was_gathered_are_added_up_in_float32(tmp_path):
+    assert run_in_processes(a_sum_of_halves, tmp_path, size=3) == [2050.0] * 3
+
+
+@pytest.mark.parametrize(("backend", "left"), [("nccl", [3]), ("gloo", [])])
+def test_a_process_that_fails_does_not_wait_for_nccl_s_others(backend, left, monkeypatch, capsys):
+    statuses = []
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
+    monkeypatch.setattr("os._exit", statuses.append)
+    distributed.leave(3, "full")
+    assert statuses == left
+    assert capsys.readouterr().err == "full\n" * len(left)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.cli import LightningCLI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dim
@@ -360,6 +362,19 @@ def test_two_processes_complete_a_fit_and_an_evaluation_reads_it(tmp_path):
     done = subprocess.run(evaluated, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "MLP probe" in done.stdout
+
+
+def test_processes_that_were_begun_end_with_the_first(monkeypatch):
+    def fails(self, subcommand):
+        raise OSError(subcommand)
+
+    monkeypatch.setattr(LightningCLI, "_run_subcommand", fails)
+    command, killed = object.__new__(fit.Cli), []
+    for launcher, expected in ((SimpleNamespace(kill=killed.append), [signal.SIGKILL]), (None, [signal.SIGKILL])):
+        command.trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+        with pytest.raises(OSError, match="fit"):
+            command._run_subcommand("fit")
+        assert killed == expected
 
 
 def test_a_job_with_fewer_tasks_than_devices_is_refused(tmp_path):

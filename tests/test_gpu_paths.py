@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.trainer.connectors.logger_connector import result
 from torch import Tensor, nn
 
-from dim import objectives
+from dim import fit, objectives
+from dim.callbacks import Bar
 from dim.contrast import contrast
 from dim.data.loader import Batch, normalise
 from dim.models import AdversarialAutoencoder, Autoencoder, BiGAN, DeepInfoMax, NoiseAsTargets, Supervised
@@ -138,3 +140,19 @@ def test_the_optimiser_is_fused():
     model = Supervised()
     model._trainer = SimpleNamespace(gradient_clip_val=None)
     assert model.configure_optimizers()["optimizer"].param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_lightning_asks_no_gpu_for_what_its_bar_shows(waits, tmp_path, monkeypatch):
+    for module in ("models.base", "models.supervised", "monitoring"):
+        monkeypatch.setattr(f"dim.{module}.waits", lambda tensor: waits)
+    asked, bars, convert = [], [], result.convert_tensors_to_scalars
+    monkeypatch.setattr(result, "convert_tensors_to_scalars", lambda value: asked.append(1) or convert(value))
+    shown = Bar.get_metrics
+    limits = "--trainer.max_epochs 1 --trainer.limit_train_batches 8 --trainer.log_every_n_steps 4"
+    words = "--model Supervised --data ImageData --data.source digits --data.batch_size 32 --trainer.accelerator cpu"
+    monkeypatch.setattr(Bar, "get_metrics", lambda *inputs: bars.append(shown(*inputs)) or bars[-1])
+    monkeypatch.setattr(fit.Cli, "_progress", lambda self, trainer: [Bar()])
+    fit.run("fit", [*words.split(), *limits.split(), "--runs", str(tmp_path)])
+    assert bool(asked) is not waits
+    assert "train/loss" in bars[-1]

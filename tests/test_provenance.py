@@ -1,9 +1,10 @@
+import os
 import subprocess
 from pathlib import Path
 
 import torch
 
-from dim.provenance import commit_of, short, versions
+from dim.provenance import commit_of, described, machine, short, versions
 from dim.version import __version__
 
 
@@ -35,3 +36,15 @@ def test_a_short_commit_still_says_that_files_had_changed():
         "0123456789ab-dirty",
         "unknown",
     ]
+
+
+def test_a_machine_s_gpus_are_those_that_the_process_sees(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$*" in *"-i 1"*) echo B;; *) echo A; echo B;; esac\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    whole, one, none = (machine({"CUDA_VISIBLE_DEVICES": seen} if seen is not None else {}) for seen in (None, "1", ""))
+    assert (whole["gpus"], one["gpus"]) == ("A, B", "B")
+    assert "gpus" not in none
+    assert described(one) == f"{one['processor']}, {one['cores']} cores, B"
+    assert described(none) == f"{none['processor']}, {none['cores']} cores"

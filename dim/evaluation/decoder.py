@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dim.data.dataset import spread
+from dim.devices import exact_products
 from dim.errors import UserError
 from dim.evaluation.features import scaled
 from dim.evaluation.schedule import Decay, schedule
@@ -81,7 +82,7 @@ def reconstruction(
             )
     decoder, losses = fit_decoder(train_codes, train_images, training, progress)
     sums = torch.zeros(4, dtype=torch.float64, device=test_codes.device)
-    with evaluating(decoder):
+    with evaluating(decoder), exact_products():
         for codes, images in zip(test_codes.split(EVALUATION_ROWS), test_images.split(EVALUATION_ROWS), strict=True):
             truth, made = scaled(images, codes.device), decoder(codes)
             error = (truth - made).square().flatten(1).mean(1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dim.data.loader import normalise
+from dim.devices import exact_products
 from dim.errors import UserError
 from dim.networks.modes import evaluating
 from dim.progress import Report, silent
@@ -52,7 +53,7 @@ def encode(
     output_device = torch.device(output_device) if output_device is not None else device
     features: dict[str, Tensor] = {}
     finite = {layer: torch.ones((), dtype=torch.bool, device=device) for layer in layers}
-    with evaluating(encoder):
+    with evaluating(encoder), exact_products():
         for start in range(0, len(images), batch_size):
             outputs = encoder(scaled(images[start : start + batch_size], device).to(dtype))
             for layer in layers:

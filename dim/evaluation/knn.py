@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dim.devices import exact_products
 from dim.errors import UserError
 from dim.evaluation.features import check_splits, percent
-from dim.evaluation.newton import exact_products
 from dim.progress import Report, silent
 
 NEIGHBOURS = 20

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dim.devices import exact_products
 from dim.errors import UserError
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import Standardiser, check_splits, percent
-from dim.evaluation.newton import Rows, exact_products, line_search, newton_direction
+from dim.evaluation.newton import Rows, line_search, newton_direction
 from dim.progress import Report, silent
 
 TOLERANCE = 1e-5

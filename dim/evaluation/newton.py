@@ -10,8 +10,7 @@ preconditioned by the factor of the rows' second moments: a class's Hessian is t
 violating rows, which all rows resemble. The moments are counted once and serve every class, cost and subset.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,17 +20,6 @@ from torch import Tensor
 MAX_MOMENTS = 8192
 """Features up to which the D x D moments are factored."""
 CHUNK = 8192  # rows per float32 product: short enough sums, long enough for the matrix product
-
-
-@contextlib.contextmanager
-def exact_products() -> Iterator[None]:
-    """float32 products without TF32 or bfloat16, whatever a training run chose."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import functional
 
+from dim.devices import exact_products
 from dim.errors import UserError, one_of
 from dim.evaluation.classifier import Fit, Problem, choose_cost, predict
 from dim.evaluation.features import Standardiser, check_splits, percent, split
 from dim.evaluation.hinge import minimise_hinge
-from dim.evaluation.newton import Rows, exact_products, minimise
+from dim.evaluation.newton import Rows, minimise
 from dim.progress import Report, silent
 
 Loss = Literal["squared_hinge", "hinge"]

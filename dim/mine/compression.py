@@ -21,6 +21,9 @@ NEGATIVES = 10
 """Other images that each held-out code is scored with: more of them make their mean more exact at little cost."""
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 @dataclass(frozen=True)
 class Settings:
     """What all variants share.
@@ -157,17 +160,19 @@ class Learner:
         self.variant, self.settings = variant, settings
         self.model = Model(x_size, classes, variant, settings).to(device)
         self.critic = training.Critic(NoisyNetwork(x_size), None, nn.Identity(), nn.Identity()).to(device)
-        self.averaged = AveragedModel(self.model, avg_fn=self._average)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=self._average)
         self.mean = training.MovingAverage()
         betas = (settings.momentum, 0.999)
         self.optimiser = torch.optim.Adam(self.model.parameters(), settings.learning_rate, betas, fused=True)
         self.watcher = torch.optim.Adam(self.critic.parameters(), settings.learning_rate, betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimiser, settings.final ** (1 / steps))
 
-    def _average(self, average: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
-        # The warm-up forgets the first, random weights within a short training as well.
-        kept = min(self.settings.average, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(average, weight, 1 - kept)
+    def _average(self, averages: Tensors, weights: Tensors, _: Tensor | int) -> None:
+        # The warm-up forgets the first, random weights within a short training as well. PyTorch's own count lies on the
+        # device, where it would have to be waited for.
+        count = self.schedule.last_epoch - 1
+        kept = min(self.settings.average, (1 + count) / (10 + count))
+        torch._foreach_lerp_(averages, weights, 1 - kept)
 
     def step(self, x: Tensor, y: Tensor) -> None:
         """One step of the model and one of the statistics network on x (N, x_size) and classes y (N,)."""

@@ -111,7 +111,7 @@ class Players:
         inputs = torch.randn(rows, self.settings.input_size, generator=draws).to(self.device)
         return inputs, inputs[:, self.settings.noise_size :]
 
-    def step(self, real: Tensor) -> float | None:
+    def step(self, real: Tensor) -> Tensor | None:
         """One step of every player on real samples (N, 2); the mutual information (nats, DV) if it is in play."""
         inputs, code = self.inputs(len(real), self.draws)
         fake = self.generator(inputs)
@@ -131,11 +131,11 @@ class Players:
         self.optimisers[0].step()
         return information
 
-    def _learn_critic(self, fake: Tensor, code: Tensor) -> float:
+    def _learn_critic(self, fake: Tensor, code: Tensor) -> Tensor:
         assert self.critic is not None
         scores = self.critic(fake, code, 1)
         self._update(2, training.loss(dv, scores, self.average))
-        return float(scores.detached().estimate(dv))
+        return scores.detached().estimate(dv)
 
     def _update(self, player: int, loss: Tensor) -> None:
         self.optimisers[player].zero_grad()
@@ -166,5 +166,5 @@ def train(
         players.set_learning_rate(settings.learning_rate * (1 - (iteration - 1) / settings.iterations))
         information = players.step(target.sample(settings.batch_size, players.draws).to(device))
         if iteration % every == 0:
-            watch(iteration, players, information)
+            watch(iteration, players, None if information is None else float(information))
     return players

@@ -244,7 +244,8 @@ class Model(pl.LightningModule):
 
     def _log(self, stage: str, total: Tensor, step: Step, **options: Any) -> None:
         values = {**step.losses, **step.metrics}
-        self.log(f"{stage}/loss", total.detach(), prog_bar=True, sync_dist=True, **options)
+        # What Lightning's bar shows it asks a GPU for at every batch; `Bar` shows it when logs are written.
+        self.log(f"{stage}/loss", total.detach(), prog_bar=not waits(total), sync_dist=True, **options)
         named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
         self.log_dict(named, sync_dist=True, **options)
 
@@ -326,9 +327,9 @@ class Model(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
-    def _fused(self) -> bool:
-        """Lightning cannot clip gradients for a fused optimiser under mixed precision."""
-        return not getattr(self._trainer, "gradient_clip_val", None)
+    def _fused(self) -> bool | None:
+        """True but where gradients are clipped: Lightning cannot do so for a fused optimiser under mixed precision."""
+        return None if getattr(self._trainer, "gradient_clip_val", None) else True
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, relative to the highest."""

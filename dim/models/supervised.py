@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from dim import distributed
 from dim.data.loader import Batch
+from dim.devices import waits
 from dim.errors import UserError, at_least
 from dim.models.base import Model, Step
 from dim.networks.modes import evaluating
@@ -63,7 +64,7 @@ class Supervised(Model):
         self.final_accuracy.copy_(100 * right[0] / right[1])
         self.best_accuracy.copy_(torch.maximum(self.best_accuracy, self.final_accuracy))
         self._measured_at = self.trainer.global_step
-        self.log("test_accuracy", self.final_accuracy, prog_bar=True)
+        self.log("test_accuracy", self.final_accuracy, prog_bar=not waits(self.final_accuracy))
         self.log("best_test_accuracy", self.best_accuracy)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

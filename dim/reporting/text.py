@@ -8,7 +8,7 @@ from typing import Any
 
 from dim.errors import UserError
 from dim.files import replacing
-from dim.provenance import short
+from dim.provenance import described, short
 from dim.reporting.views import COST, TITLES, Cell, View, in_order, view
 from dim.reproduction.tables import COLUMNS
 
@@ -87,8 +87,7 @@ def _made(content: dict[str, Any]) -> str:
         return "No row is finished.\n"
     sessions = [session for seed in seeds for session in seed["training"]]
     commits = sorted({short(session["versions"]["commit"]) for session in sessions})
-    places = {(session["machine"]["processor"], session["machine"]["cores"]) for session in sessions}
-    machines = [f"{processor}, {cores} cores" for processor, cores in sorted(places)]
+    machines = sorted({described(session["machine"]) for session in sessions})
     training = sum(seed["training_seconds"] for seed in seeds) / 3600
     evaluation = sum(sum(seed["evaluation_seconds"].values()) for seed in seeds) / 3600
     own = content["experiment"] not in TITLES

@@ -102,7 +102,12 @@ class _Worker:
         _close_killed_session(record, run)
         # Before its first checkpoint a run has nothing to lose.
         how = ["--ckpt_path", "last"] if run.last.is_file() else ["--overwrite", "true"]
-        session: dict[str, Any] = {"began": _now(), "seconds": None, "versions": versions(), "machine": machine()}
+        session: dict[str, Any] = {
+            "began": _now(),
+            "seconds": None,
+            "versions": versions(),
+            "machine": machine(self.environment),
+        }
         record |= {
             "schema_version": 1,
             "recipe": run.recipe,

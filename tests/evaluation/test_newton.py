@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from dim.devices import exact_products
 from dim.evaluation.newton import (
     Rows,
     curvature,
-    exact_products,
     line_search,
     minimise,
     newton_direction,
@@ -100,13 +100,3 @@ def test_the_minimum_has_no_gradient_and_leaves_rows_of_no_cost_out(rows, extend
     (gradient,) = torch.autograd.grad(objective.sum(), weights)
     torch.testing.assert_close(found.objective, objective.detach(), rtol=1e-5, atol=1e-6)
     assert (0.5 * gradient.square().sum(1) <= 1e-5 * objective).all()
-
-
-def test_exact_products_give_the_setting_back():
-    torch.set_float32_matmul_precision("high")
-    try:
-        with exact_products():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")
