@@ -162,7 +162,7 @@ class Bar(RichProgressBar):
         if due(trainer, trainer.global_step):
             found = trainer.callback_metrics
             self._seen = {name: float(found[name]) for name in ("train/loss", "probe/y") if name in found}
-        return super().get_metrics(trainer, pl_module) | self._seen
+        return self._seen | super().get_metrics(trainer, pl_module)
 
 
 class PlainProgress(Callback):
