@@ -6,6 +6,7 @@ from sklearn import datasets
 from dim.data.dataset import Dataset, Split, resized, split_validation
 
 TEST_IMAGES = 360  # a fifth; the data set comes without an official split
+TRAIN_IMAGES = 1_797 - TEST_IMAGES
 
 
 def load(image_size: int | None) -> Dataset:

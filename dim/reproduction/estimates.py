@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dim.data import cifar, digits
 from dim.errors import UserError, at_least
 from dim.reproduction import recipes
 from dim.reproduction.results import training_seconds
 from dim.reproduction.runs import RECORD, Run, needed_evaluations, read_evaluation, read_record, state
 
-IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_437}
+IMAGES = {name: kind.train_images for name, kind in cifar.KINDS.items()} | {"digits": digits.TRAIN_IMAGES}
 STEP_SECONDS, EVALUATION_SECONDS, START_SECONDS = 0.25, 30.0, 15.0
 BIGAN = 3
 """Its steps cost so many times as much."""
