@@ -156,6 +156,14 @@ def test_an_earlier_checkpoint_does_not_replace_later_training_unasked(tmp_path)
     assert checkpoint(tmp_path)["global_step"] == 12
 
 
+def test_the_precision_of_products_is_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", (chosen := []).append)
+    train(tmp_path, *MODELS["supervised"], "--matmul_precision", "high", epochs=1)
+    assert chosen[0] == "high"
+    with pytest.raises(UserError, match="matmul_precision"):
+        train(tmp_path, *MODELS["supervised"], "--matmul_precision", "higher", "--name", "other", epochs=1)
+
+
 def test_options_without_an_effect_are_told(tmp_path, capsys):
     train(tmp_path, *DIM, "--model.global_objective", "dv", epochs=1)
     assert "nothing reads global_objective, width: what they are of has no weight" in capsys.readouterr().err

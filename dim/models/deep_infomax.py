@@ -146,10 +146,10 @@ class DeepInfoMax(Model):
                 raise UserError("coordinates are predicted from one code: choose an encoder without global vectors")
             self.coordinates = CoordinateHead(shapes["local"], code_size, units, coordinates == "relative")
         if gamma:
-            if prior == "uniform" and len(shapes["y"]) > 1:
+            if prior == "uniform" and self.encoder.rectified:
                 raise UserError(
-                    f"encoder '{self.hparams['encoder']}' has a ReLU behind its global vectors, whose sigmoid cannot "
-                    "be uniform on [0, 1]: set model.gamma to 0, or take another prior"
+                    f"encoder '{self.hparams['encoder']}' has a ReLU behind its code, whose sigmoid cannot be uniform "
+                    "on [0, 1]: set model.gamma to 0, or take another prior"
                 )
             self.discriminator = CodeDiscriminator(code_size)
 

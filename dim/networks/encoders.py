@@ -88,10 +88,12 @@ class Encoder(nn.Module):
     Attributes:
         image_size: side of the images in pixels.
         layers: the outputs that are probed.
+        rectified: whether `y` ends in a ReLU.
     """
 
     image_size: ClassVar[int]
     layers: ClassVar[tuple[str, ...]] = LAYERS
+    rectified: ClassVar[bool] = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each output for one image, found by encoding a blank one.
@@ -283,7 +285,7 @@ class _FoldedGlobals(_FoldedEncoder):
     1/2 and cannot match a uniform prior: use gamma 0.
     """
 
-    layers = ("conv", "y")
+    layers, rectified = ("conv", "y"), True
 
     def __init__(self, code_size: int) -> None:
         super().__init__(code_size)
