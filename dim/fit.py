@@ -1,8 +1,6 @@
 """`dim fit`, `validate` and `test`: LightningCLI with a folder for each run."""
 
 import contextlib
-import importlib
-import inspect
 import io
 import logging
 import re
@@ -21,7 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dim import checkpoints, cpu, release, slurm
+from dim import checkpoints, cpu, release, resuming, slurm
 from dim.callbacks import Bar, PlainProgress, RunCheckpoint
 from dim.compiling import compile_parts
 from dim.data import ImageData
@@ -30,9 +28,10 @@ from dim.files import replacing
 from dim.models import Model
 from dim.models.base import NOT_FINITE
 from dim.monitoring import CodeWatch, OnlineProbe, Pictures, Summary, VitalSigns, boards
+from dim.resuming import CONFIG
 from dim.suggestions import clearer
 
-CONFIG, LOGS = "config.yaml", "logs"
+LOGS = "logs"
 CALLBACKS: dict[str, type[Callback]] = {
     "checkpoint": RunCheckpoint,
     "pictures": Pictures,
@@ -125,15 +124,15 @@ class Cli(LightningCLI):
                     "give a run's checkpoint, or take dim evaluate"
                 )
             content = checkpoints.read_checkpoint(options.ckpt_path)
-            self._refuse_other_model(content)
+            resuming.refuse_other_model(content, options)
             if self.subcommand == "fit":
-                self._refuse_other_data(content)
+                resuming.refuse_other_data(content, options)
             elif self.subcommand == "validate":
-                self._tell_of_seen(content)
+                resuming.tell_of_seen(content, options)
         elif self.subcommand != "fit":
             raise UserError(f"dim {self.subcommand} needs --ckpt_path CHECKPOINT (or last, for this run's)")
         if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
-            self._refuse_used(run)
+            resuming.refuse_used(run, options)
 
     def _go_on(self, run: Path) -> None:
         """Makes the command of a requeued job that which continues what the job has done before."""
@@ -142,74 +141,6 @@ class Cli(LightningCLI):
             self.options.overwrite = True  # stopped before its first checkpoint
         elif checkpoints.read_checkpoint(last).get("run", {}).get("job") == slurm.job():
             self.options.ckpt_path = str(last)
-
-    def _refuse_other_model(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint continues with the settings it was trained with: its optimiser's state would win anyway."""
-        path, model = self.options.ckpt_path, self.options.model
-        wanted = model.class_path.rpartition(".")[2]
-        saved = checkpoint.get("run", {}).get("model", wanted)
-        if saved != wanted:
-            raise UserError(f"{path} is of a {saved}, the command asks for a {wanted}")
-        hparams = checkpoint.get("hyper_parameters", {})
-        for name, value in model.init_args.items():
-            # A checkpoint from before an option was there was trained as the option's default does it.
-            was = hparams[name] if name in hparams else self._default(model.class_path, name)
-            if hparams and _plain(was) != _plain(value):
-                raise UserError(f"{path} was trained with {name}={was}, the command says {value}: make them equal")
-
-    def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
-        """What a run was trained on is what its card and its results say: one data set from beginning to end."""
-        was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
-        for name in ("source", "image_size", "validation"):
-            if name in was and was[name] != now[name]:
-                raise UserError(
-                    f"{self.options.ckpt_path} was trained with data.{name}={was[name]}, the command says {now[name]}: "
-                    "make them equal"
-                )
-
-    def _tell_of_seen(self, checkpoint: dict[str, Any]) -> None:
-        """Images that a run was trained on are no held-out ones."""
-        was, now = checkpoint.get("datamodule_hyper_parameters", {}), self.options.data.init_args
-        held_out = was.get("validation")
-        first = getattr(rank_zero_only, "rank", 0) == 0
-        if first and was.get("source") == now.source and now.validation and held_out != now.validation:
-            print(
-                f"dim: warning: trained with data.validation={held_out}: images that are held out now were trained on",
-                file=sys.stderr,
-            )
-
-    @staticmethod
-    def _default(class_path: str, option: str) -> Any:
-        """What a model's option is if nothing is said."""
-        module, _, name = class_path.rpartition(".")
-        for kind in getattr(importlib.import_module(module), name).__mro__:
-            if option in (known := inspect.signature(kind.__init__).parameters):
-                return known[option].default
-        return None
-
-    def _refuse_used(self, run: Path) -> None:
-        used = (run / CONFIG).exists() or (run / checkpoints.FOLDER).exists()
-        resumed = self.options.ckpt_path and Path(self.options.ckpt_path).resolve().is_relative_to(run.resolve())
-        if used and not resumed and not self.options.overwrite:
-            last = (run / checkpoints.FOLDER / checkpoints.LAST).exists()
-            resume = "resume it with --ckpt_path last" if last else "it saved no checkpoint to resume from"
-            raise UserError(
-                f"{run} already holds a run: {resume}, replace it with --overwrite true, or choose another --name"
-            )
-        if resumed and not self.options.overwrite:
-            self._refuse_older(run / checkpoints.FOLDER / checkpoints.LAST)
-
-    def _refuse_older(self, last: Path) -> None:
-        """To go on from an earlier checkpoint of a run would replace what it has trained since."""
-        chosen = Path(self.options.ckpt_path)
-        if not last.exists() or chosen.samefile(last):
-            return
-        step, newest = (checkpoints.read_checkpoint(path)["global_step"] for path in (chosen, last))
-        if step < newest:
-            raise UserError(
-                f"{chosen} is of step {step}, and {last.name} beside it of step {newest}, which would be lost: go on "
-                "under another --name, or add --overwrite true"
-            )
 
     def instantiate_classes(self) -> None:
         try:
@@ -310,10 +241,6 @@ def _seed(value: Any) -> int:
     if not 0 <= seed < 2**32:
         raise UserError(f"seed_everything is {seed}: it must be at least 0 and below 2^32")
     return seed
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _quieten() -> None:
